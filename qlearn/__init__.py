@@ -1,0 +1,86 @@
+"""qlearn: learn to quantize convolutional networks to 8 bits.
+
+The public face. Names are resolved when they are first used, so that ``qlearn --help`` loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Calibrator": "qlearn.calibrators.spec",
+    "CalibratorSpec": "qlearn.calibrators.spec",
+    "CalibrationTable": "qlearn.pipeline.calibrate",
+    "ClipRange": "qlearn.numbers.qparams",
+    "Evaluation": "qlearn.analysis.evaluate",
+    "FloatModel": "qlearn.graph.model",
+    "IntegerModel": "qlearn.integer.model",
+    "Preprocess": "qlearn.graph.preprocess",
+    "QParams": "qlearn.numbers.qparams",
+    "QuantizedModel": "qlearn.pipeline.simulate",
+    "Recipe": "qlearn.pipeline.recipe",
+    "Scheme": "qlearn.schemes.base",
+    "SchemeSpec": "qlearn.schemes.base",
+    "TensorRecipe": "qlearn.pipeline.recipe",
+    "Trait": "qlearn.calibrators.spec",
+    "calibrate": "qlearn.pipeline.calibrate",
+    "calibrator": "qlearn.registry",
+    "check": "qlearn.classroom.exercises",
+    "check_environment": "qlearn.classroom.environment",
+    "dequantize": "qlearn.numbers.affine",
+    "evaluate": "qlearn.analysis.evaluate",
+    "fake_quantize": "qlearn.numbers.affine",
+    "fold_batch_norm": "qlearn.graph.fold",
+    "fuse_activations": "qlearn.graph.fuse",
+    "hookimpl": "qlearn.hookspecs",
+    "load": "qlearn.zoo.load",
+    "plugins": "qlearn.registry",
+    "quantize": "qlearn.numbers.affine",
+    "quantize_model": "qlearn.pipeline.quantize",
+    "register": "qlearn.registry",
+    "scheme": "qlearn.registry",
+    "sqnr_db": "qlearn.analysis.metrics",
+    "trace": "qlearn.graph.trace",
+    "unregister": "qlearn.registry",
+}
+
+__all__ = [*sorted(_HOMES)]  # noqa: PLE0604  (strings, one per name)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'qlearn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
+
+
+if TYPE_CHECKING:
+    from qlearn.analysis.evaluate import Evaluation, evaluate
+    from qlearn.analysis.metrics import sqnr_db
+    from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
+    from qlearn.classroom.environment import check_environment
+    from qlearn.classroom.exercises import check
+    from qlearn.graph.fold import fold_batch_norm
+    from qlearn.graph.fuse import fuse_activations
+    from qlearn.graph.model import FloatModel
+    from qlearn.graph.preprocess import Preprocess
+    from qlearn.graph.trace import trace
+    from qlearn.hookspecs import hookimpl
+    from qlearn.integer.model import IntegerModel
+    from qlearn.numbers.affine import dequantize, fake_quantize, quantize
+    from qlearn.numbers.qparams import ClipRange, QParams
+    from qlearn.pipeline.calibrate import CalibrationTable, calibrate
+    from qlearn.pipeline.quantize import quantize_model
+    from qlearn.pipeline.recipe import Recipe, TensorRecipe
+    from qlearn.pipeline.simulate import QuantizedModel
+    from qlearn.registry import calibrator, plugins, register, scheme, unregister
+    from qlearn.schemes.base import Scheme, SchemeSpec
+    from qlearn.zoo.load import load

@@ -1,0 +1,103 @@
+"""The plugin that qlearn brings itself; it comes in through the hooks, as anybody's does."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qlearn.calibrators.spec import CalibratorSpec, Trait
+from qlearn.hookspecs import hookimpl
+from qlearn.schemes.base import SchemeSpec
+
+if TYPE_CHECKING:
+    from qlearn.schemes.base import Scheme
+
+
+@dataclass(frozen=True)
+class LazyFactory:
+    """A class that is imported when it is first called, or first asked for its parameters.
+
+    Listing the plugins therefore imports no torch.
+
+    Parameters
+    ----------
+    target : str
+        ``"package.module:Class"``.
+
+    Examples
+    --------
+    >>> affine = LazyFactory("qlearn.schemes.affine:AffineScheme")
+    >>> affine(bits=4).qmin
+    -8
+    >>> list(inspect.signature(affine).parameters)
+    ['bits', 'signed']
+    """
+
+    target: str
+
+    def __call__(self, **params: Any) -> Any:
+        """Import the class and make one."""
+        return self._load()(**params)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__signature__":  # inspect.signature(factory) shows the parameters of the class
+            return inspect.signature(self._load())
+        raise AttributeError(name)
+
+    def _load(self) -> Any:
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+def _symmetric_restricted(*, bits: int = 8, signed: bool = True) -> Scheme:
+    from qlearn.schemes.symmetric import SymmetricScheme  # lazy, like every factory here
+
+    return SymmetricScheme(bits=bits, signed=signed, restricted=True)
+
+
+@hookimpl
+def qlearn_calibrators() -> list[CalibratorSpec]:
+    """Return the calibrators of the library."""
+    return [
+        CalibratorSpec(
+            name="minmax",
+            factory=LazyFactory("qlearn.calibrators.minmax:MinMaxCalibrator"),
+            summary="full observed range",
+            traits=frozenset({Trait.MERGEABLE}),
+            reference="paper §7.5",
+        ),
+        CalibratorSpec(
+            name="percentile",
+            factory=LazyFactory("qlearn.calibrators.percentile:PercentileCalibrator"),
+            summary="clip at a percentile of the absolute values",
+            traits=frozenset({Trait.MERGEABLE, Trait.APPROXIMATE}),
+            reference="paper §7.5",
+        ),
+    ]
+
+
+@hookimpl
+def qlearn_schemes() -> list[SchemeSpec]:
+    """Return the schemes of the library."""
+    return [
+        SchemeSpec(
+            name="affine",
+            factory=LazyFactory("qlearn.schemes.affine:AffineScheme"),
+            summary="scale and zero point: the integers span [lo, hi]",
+            reference="paper §2.2",
+        ),
+        SchemeSpec(
+            name="symmetric",
+            factory=LazyFactory("qlearn.schemes.symmetric:SymmetricScheme"),
+            summary="zero point 0, full range such as [-128, 127]",
+            reference="paper §2.1",
+        ),
+        SchemeSpec(
+            name="symmetric_restricted",
+            factory=_symmetric_restricted,
+            summary="zero point 0 without the most negative integer, such as [-127, 127]",
+            reference="paper §2.1",
+        ),
+    ]

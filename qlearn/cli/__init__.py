@@ -1,0 +1,154 @@
+"""The ``qlearn`` command: quantize, info, plugins, fetch. One module each; argparse here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from qlearn import __version__
+from qlearn.errors import QLearnError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  (argparse has no public name for it)
+
+MODEL_HELP = "a zoo name (see `qlearn info`), a saved .qlearn file, or package.module:callable"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 1 for our errors, 2 for a wrong call.
+
+    Examples
+    --------
+    >>> main(["plugins", "--kind", "scheme", "--builtin", "--names"])
+    affine
+    symmetric
+    symmetric_restricted
+    0
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except QLearnError as error:
+        print(f"qlearn: error: {error}", file=sys.stderr)
+        for note in getattr(error, "__notes__", ()):
+            print(f"  {note}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("qlearn: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qlearn", description="Quantize convolutional networks to 8 bits, and see what it costs."
+    )
+    parser.add_argument("--version", action="version", version=f"qlearn {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_quantize(commands)
+    _add_info(commands)
+    _add_plugins(commands)
+    _add_fetch(commands)
+    return parser
+
+
+def _add_quantize(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "quantize",
+        help="quantize a network and compare it with float",
+        description="Fold, calibrate, quantize, run on integers, and print accuracy, agreement, SQNR and bytes.",
+        epilog="Your own network: qlearn quantize mypackage.nets:build --checkpoint weights.safetensors "
+        "--data pictures/ --labels labels.csv --preprocess size=224,mean=0.5,std=0.5 --output net.qlearn",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    granularities = ("per_tensor", "per_channel", "float")
+    group = parser.add_argument_group("recipe")
+    group.add_argument(
+        "--weights", nargs="+", choices=granularities, default=["per_channel"], help="one row each; float keeps them"
+    )
+    group.add_argument("--weight-scheme", default="symmetric_restricted", metavar="NAME", help="scheme of the weights")
+    group.add_argument("--weight-bits", type=int, default=8, metavar="N", help="2 to 16")
+    group.add_argument("--activation-scheme", default="affine", metavar="NAME", help="scheme of the activations")
+    group.add_argument("--activation-bits", type=int, default=8, metavar="N", help="2 to 16")
+    group.add_argument("--calibrator", default="minmax", metavar="NAME", help="see `qlearn plugins`")
+    group.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of the calibrator: percent=99.9",
+    )
+    group.add_argument("--policy", choices=("fixed", "float32"), default="fixed", help="how sums come back to 8 bits")
+    group.add_argument("--strict", action="store_true", help="refuse layers that would stay in float")
+    group = parser.add_argument_group("your own network and pictures")
+    group.add_argument("--checkpoint", metavar="FILE", help="safetensors file for package.module:callable")
+    group.add_argument("--data", metavar="FOLDER", help="pictures to evaluate on")
+    group.add_argument("--labels", metavar="CSV", help="columns file,label; without it, no accuracy")
+    group.add_argument("--calibration", metavar="FOLDER", help="pictures to calibrate on; if not given, some of --data")
+    group.add_argument("--calibration-images", type=int, default=200, metavar="N", help="how many")
+    group.add_argument(
+        "--preprocess", metavar="RULE", help="size=224,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,resize=256"
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument("--images", type=int, metavar="N", help="evaluate on N pictures only")
+    group.add_argument("--output", metavar="FILE", help="save the integer model (of the last --weights)")
+    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.set_defaults(run=_run_quantize)
+
+
+def _add_info(commands: Commands) -> None:
+    parser = commands.add_parser("info", help="describe a network, or list the zoo")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help=f"{MODEL_HELP}; without it, the zoo")
+    parser.add_argument("--checkpoint", metavar="FILE", help="safetensors file for package.module:callable")
+    parser.add_argument("--preprocess", metavar="RULE", help="as for quantize: gives the size of the input")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.set_defaults(run=_run_info)
+
+
+def _add_plugins(commands: Commands) -> None:
+    parser = commands.add_parser("plugins", help="list calibrators and schemes, and plugins that failed to load")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument("--names", action="store_true", help="names only, one a line")
+    parser.add_argument("--kind", choices=("calibrator", "scheme"), help="only these")
+    origin = parser.add_mutually_exclusive_group()
+    origin.add_argument("--builtin", action="store_true", help="only qlearn's own")
+    origin.add_argument("--third-party", action="store_true", help="only those of other packages")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a plugin failed")
+    parser.add_argument("--traceback", metavar="NAME", help="how a plugin failed, in full")
+    parser.set_defaults(run=_run_plugins)
+
+
+def _add_fetch(commands: Commands) -> None:
+    parser = commands.add_parser("fetch", help="fetch the weights of a known network once, with checksum")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="which; without it, the list")
+    parser.add_argument("--folder", metavar="FOLDER", help="where to; if not given, the user's cache")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.set_defaults(run=_run_fetch)
+
+
+def _run_quantize(arguments: argparse.Namespace) -> int:
+    from qlearn.cli.quantize import run  # loads torch, which --help must not
+
+    return run(arguments)
+
+
+def _run_info(arguments: argparse.Namespace) -> int:
+    from qlearn.cli.info import run
+
+    return run(arguments)
+
+
+def _run_plugins(arguments: argparse.Namespace) -> int:
+    from qlearn.cli.plugins import run
+
+    return run(arguments)
+
+
+def _run_fetch(arguments: argparse.Namespace) -> int:
+    from qlearn.cli.fetch import run
+
+    return run(arguments)

@@ -1,0 +1,114 @@
+"""``qlearn quantize``: the whole path on one network, and a table of what it costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any
+
+from qlearn.analysis.evaluate import Evaluation, evaluate, logits_of
+from qlearn.cli.sources import open_data, open_model, parse_preprocess
+from qlearn.errors import DataError, RecipeError
+from qlearn.graph.fold import fold_batch_norm
+from qlearn.integer.model import IntegerModel
+from qlearn.pipeline.calibrate import calibrate
+from qlearn.pipeline.quantize import quantize_model
+from qlearn.pipeline.recipe import Recipe, TensorRecipe
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+    from qlearn.graph.model import FloatModel
+    from qlearn.zoo.data import Splits
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Quantize, evaluate, print, save."""
+    preprocess = parse_preprocess(arguments.preprocess)
+    model = open_model(arguments.model, arguments.checkpoint, preprocess)
+    data = open_data(arguments, preprocess or model.preprocess)
+    if arguments.images is not None:
+        data = type(data)(calibration=data.calibration, evaluation=data.evaluation.subset(arguments.images))
+    if isinstance(model, IntegerModel):
+        rows = [evaluate(model, data.evaluation, name=f"{model.name} as saved")]
+    else:
+        rows = list(_rows(model, data, arguments))
+    if arguments.json:
+        print(json.dumps({"model": model.name, "rows": [row.to_dict() for row in rows]}, indent=2))
+    else:
+        print(table(rows))
+    return 0
+
+
+def _rows(model: FloatModel, data: Splits, arguments: argparse.Namespace) -> Iterator[Evaluation]:
+    folded = fold_batch_norm(model)
+    logits = logits_of(folded, data.evaluation, "float")
+    float_row = evaluate(lambda batch: batch, _pairs(logits, data), name="float")
+    yield Evaluation(**{**vars(float_row), "weight_bytes": folded.weight_bytes})
+    recipes = [_recipe(granularity, arguments) for granularity in arguments.weights]
+    calibrated = calibrate(folded, data.calibration, recipes[0])
+    for granularity, recipe in zip(arguments.weights, recipes, strict=True):
+        quantized = quantize_model(folded, recipe, calibrated, strict=arguments.strict)
+        label = f"W{arguments.weight_bits}A{arguments.activation_bits} {granularity}"
+        if recipe.weights is None:
+            label = f"A{arguments.activation_bits}, weights float"
+            runnable: Any = quantized
+        else:
+            runnable = quantized.to_integer(arguments.policy)
+        yield evaluate(runnable, data.evaluation, reference=logits, name=label)
+        if arguments.output is not None and granularity == arguments.weights[-1]:
+            _save(runnable, arguments.output)
+
+
+def _pairs(logits: Any, data: Splits) -> list[tuple[Any, Any]]:
+    """The float logits as a data set of their own, so that float is measured without running it twice."""
+    return [(logits, data.evaluation.labels)]
+
+
+def _save(model: Any, path: str) -> None:
+    if not isinstance(model, IntegerModel):
+        raise RecipeError("--output saves integer models: --weights float has none")
+    model.save(path)
+
+
+def _recipe(granularity: str, arguments: argparse.Namespace) -> Recipe:
+    activations = TensorRecipe(
+        scheme=arguments.activation_scheme,
+        bits=arguments.activation_bits,
+        calibrator=arguments.calibrator,
+        calibrator_params=dict(_setting(text) for text in arguments.settings),
+    )
+    if granularity == "float":
+        return Recipe(activations=activations, weights=None)
+    weights = TensorRecipe(scheme=arguments.weight_scheme, bits=arguments.weight_bits, granularity=granularity)
+    return Recipe(activations=activations, weights=weights)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise DataError(f"--set {text!r}: write KEY=VALUE, such as percent=99.9")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def table(rows: list[Evaluation]) -> str:
+    """Return the rows as text, one line each.
+
+    Examples
+    --------
+    >>> print(table([Evaluation("float", 650, 0.632, weight_bytes=1900000)]))
+                           pictures  accuracy  agreement  SQNR (dB)  weights (KiB)
+    float                       650     63.2%          -          -           1855
+    """
+    lines = [f"{'':<22} {'pictures':>8}  {'accuracy':>8}  {'agreement':>9}  {'SQNR (dB)':>9}  {'weights (KiB)':>13}"]
+    for row in rows:
+        agreement = "-" if row.agreement is None else f"{row.agreement:.1%}"
+        accuracy = "-" if row.accuracy is None else f"{row.accuracy:.1%}"
+        noise = "-" if row.sqnr_db is None else ("exact" if math.isinf(row.sqnr_db) else f"{row.sqnr_db:.1f}")
+        size = "-" if row.weight_bytes is None else f"{row.weight_bytes / 1024:.0f}"
+        lines.append(f"{row.name:<22} {row.images:>8}  {accuracy:>8}  {agreement:>9}  {noise:>9}  {size:>13}")
+    return "\n".join(lines)

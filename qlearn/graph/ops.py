@@ -1,0 +1,125 @@
+"""What each operation computes, in float: one short torch function per op.
+
+The integer kernels of ``qlearn.integer.reference`` have the same names and the same attributes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from qlearn.graph.model import Node
+
+Padding = tuple[int, int, int, int]
+"""Rows or columns of zeros: (top, bottom, left, right)."""
+
+
+def conv2d(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Convolution with any stride, padding, dilation and groups."""
+    attrs = node.attrs
+    x = pad_spatial(inputs[0], attrs["padding"])
+    y = F.conv2d(
+        x,
+        node.params["weight"],
+        node.params.get("bias"),
+        stride=attrs["stride"],
+        dilation=attrs["dilation"],
+        groups=attrs["groups"],
+    )
+    return _clamped(y, node)
+
+
+def linear(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Fully connected layer over the last axis."""
+    return _clamped(F.linear(inputs[0], node.params["weight"], node.params.get("bias")), node)
+
+
+def batch_norm(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Batch normalization with its running statistics (paper eq. 5)."""
+    p = node.params
+    return F.batch_norm(
+        inputs[0], p["running_mean"], p["running_var"], p["weight"], p["bias"], eps=float(node.attrs["eps"])
+    )
+
+
+def clamp(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """ReLU is clamp(0, inf), ReLU6 is clamp(0, 6)."""
+    return inputs[0].clamp(*node.attrs["clamp"])
+
+
+def add(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Sum of two tensors of one shape: the residual connection."""
+    return _clamped(inputs[0] + inputs[1], node)
+
+
+def avg_pool2d(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Mean over a window; padding counts only if ``count_include_pad``."""
+    attrs = node.attrs
+    return F.avg_pool2d(
+        inputs[0], attrs["kernel"], attrs["stride"], attrs["padding"], count_include_pad=attrs["count_include_pad"]
+    )
+
+
+def max_pool2d(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Largest value of a window; padding never wins."""
+    return F.max_pool2d(inputs[0], node.attrs["kernel"], node.attrs["stride"], node.attrs["padding"])
+
+
+def global_avg_pool(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Mean over height and width."""
+    return inputs[0].mean(dim=(2, 3), keepdim=bool(node.attrs["keepdim"]))
+
+
+def flatten(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """One row per picture."""
+    return inputs[0].flatten(1)
+
+
+def strided_slice(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Every step-th element of a window: ``x[:, :, ::2, ::2]``."""
+    return inputs[0][tuple(slice(*bounds) for bounds in node.attrs["slices"])]
+
+
+def pad(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Zeros before and after along each axis, channels included."""
+    flat = [amount for before_after in reversed(node.attrs["amounts"]) for amount in before_after]
+    return F.pad(inputs[0], flat)
+
+
+def float_layer(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """A layer without an integer kernel, as the user wrote it (paper §7.1, float fallback)."""
+    function: Callable[..., Tensor] = node.attrs["function"]
+    return function(*inputs)
+
+
+FLOAT_OPS: dict[str, Callable[[Node, Sequence[Tensor]], Tensor]] = {
+    "conv2d": conv2d,
+    "linear": linear,
+    "batch_norm": batch_norm,
+    "clamp": clamp,
+    "add": add,
+    "avg_pool2d": avg_pool2d,
+    "max_pool2d": max_pool2d,
+    "global_avg_pool": global_avg_pool,
+    "flatten": flatten,
+    "slice": strided_slice,
+    "pad": pad,
+    "float": float_layer,
+}
+
+
+def pad_spatial(x: Tensor, padding: Padding) -> Tensor:
+    """Pad height and width with zeros."""
+    top, bottom, left, right = padding
+    return F.pad(x, (left, right, top, bottom)) if any(padding) else x
+
+
+def _clamped(y: Tensor, node: Node) -> Tensor:
+    limits: Any = node.attrs.get("clamp")
+    return y if limits is None else torch.clamp(y, *limits)

@@ -1,0 +1,134 @@
+"""From an ``nn.Module`` to a FloatModel, with torch.fx."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from qlearn.errors import GraphError, UntraceableError
+from qlearn.graph.convert import Converter
+from qlearn.graph.model import FloatModel, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qlearn.graph.preprocess import Preprocess
+
+
+def trace(
+    module: nn.Module, example: Tensor, *, name: str | None = None, preprocess: Preprocess | None = None
+) -> FloatModel:
+    """Read a network's operations from its ``forward``, modules and functional calls alike.
+
+    The module is copied, put into evaluation mode and run symbolically; it is not changed.
+    Layers that qlearn has no integer kernel for are kept as float layers (paper §7.1).
+    Dropout and identities disappear.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Takes one tensor and returns one tensor.
+    example : Tensor, shape (N, C, H, W) or (N, features), float32
+        Any input of the right shape; its values do not matter.
+    name : str, optional
+        Name of the network in messages; the class name if not given.
+    preprocess : Preprocess, optional
+        What turns uint8 pictures into the input; stored with the network.
+
+    Returns
+    -------
+    FloatModel
+
+    Raises
+    ------
+    UntraceableError
+        If ``forward`` depends on values (``if x.sum() > 0``), or has several inputs or outputs.
+        The message names the layer, the reason and the remedy.
+
+    References
+    ----------
+    Paper §5.1 (what is traced can be folded and fused), §7.1.
+
+    Examples
+    --------
+    >>> net = trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten()), torch.zeros(1, 3, 8, 8))
+    >>> net
+    FloatModel Sequential: input (3, 8, 8), output 2
+      input = input()
+      0 = conv2d(input, weight[4, 3, 3, 3], bias[4])
+      1 = clamp(0)
+      2 = flatten(1)
+    """
+    if not isinstance(module, nn.Module):
+        raise GraphError(f"trace() takes an nn.Module, got {type(module).__name__}")
+    if not isinstance(example, Tensor) or example.ndim < 2 or example.shape[0] == 0:
+        raise GraphError("trace() needs an example batch, such as torch.zeros(1, 3, 32, 32)")
+    module = copy.deepcopy(module).eval()
+    name = name or type(module).__name__
+    graph_module = _symbolic_trace(module, name)
+    values = _run_example(graph_module, torch.cat([example, example]), name)
+    converter = Converter(graph_module, values)
+    nodes = [node for fx_node in graph_module.graph.nodes for node in converter.convert(fx_node)]
+    return FloatModel((), "", tuple(example.shape[1:]), name, preprocess).with_nodes(nodes, output=converter.output)
+
+
+class _NamingTracer(fx.Tracer):
+    """Remembers which layer was being traced, so that an error can name it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = ""
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        outer, self.layer = self.layer, self.path_of_module(m)
+        result = super().call_module(m, forward, args, kwargs)
+        self.layer = outer  # not in a finally: after an error the innermost layer is the one to name
+        return result
+
+
+def _symbolic_trace(module: nn.Module, name: str) -> fx.GraphModule:
+    tracer = _NamingTracer()
+    try:
+        graph = tracer.trace(module)
+    except Exception as error:
+        layer = f"layer {tracer.layer!r}" if tracer.layer else "the top-level forward()"
+        raise UntraceableError(
+            f"{name}: torch.fx cannot follow {layer} ({type(error).__name__}: {error}). "
+            "forward() may depend on shapes, but not on values: replace the branch by torch.where or clamp, "
+            "or wrap this part with torch.fx.wrap to keep it in float"
+        ) from error
+    inputs = [node.target for node in graph.nodes if node.op == "placeholder" and not node.args]
+    if len(inputs) != 1:
+        raise UntraceableError(f"{name}: one input tensor expected, forward() takes {inputs}: bind the others first")
+    return fx.GraphModule(tracer.root, graph)
+
+
+def _run_example(graph_module: fx.GraphModule, example: Tensor, name: str) -> dict[fx.Node, Any]:
+    """Every value of one run: shapes and sizes that forward() computes become constants."""
+    values: dict[fx.Node, Any] = {}
+
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            values[n] = super().run_node(n)
+            return values[n]
+
+    try:
+        with torch.no_grad():
+            Recorder(graph_module, garbage_collect_values=False).run(example)
+    except Exception as error:
+        raise UntraceableError(
+            f"{name}: the example of shape {tuple(example.shape)} (your example, twice) does not run through "
+            f"the network: {type(error).__name__}: {str(error).splitlines()[0]}"
+        ) from error
+    output = next(values[node] for node in values if node.op == "output")
+    if not isinstance(output, Tensor):
+        raise UntraceableError(f"{name}: one output tensor expected, forward() returns {type(output).__name__}")
+    return values
+
+
+__all__ = ["Node", "trace"]

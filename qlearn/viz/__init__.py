@@ -1,0 +1,34 @@
+"""Figures: one function each, data in, Axes out, nothing computed inside.
+
+Colours mean the same everywhere: grey is float, blue is quantized, orange and hatched is error or clipping,
+dashed black is the clip range, a red tick is the zero point.
+pyplot is not used, so nothing is left behind; a notebook shows the Axes that a cell returns.
+"""
+
+from qlearn.viz.frames import Slider, png
+from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
+from qlearn.viz.strip import STAGES, pipeline_strip
+from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, STYLE, ZERO_POINT, title_of
+from qlearn.viz.tables import integer_grid, pictures, results_bars
+
+__all__ = [
+    "ERROR",
+    "FLOAT",
+    "LIMIT",
+    "QUANTIZED",
+    "STAGES",
+    "STYLE",
+    "ZERO_POINT",
+    "Slider",
+    "curves",
+    "error_curve",
+    "histogram_with_range",
+    "integer_grid",
+    "number_line",
+    "pictures",
+    "pipeline_strip",
+    "png",
+    "results_bars",
+    "rounding_staircase",
+    "title_of",
+]

@@ -1,0 +1,170 @@
+"""The calibrators against plain loops on the raw values."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qlearn.calibrators.base import Calibrator, channel_rows
+from qlearn.calibrators.minmax import MinMaxCalibrator
+from qlearn.calibrators.percentile import PercentileCalibrator
+from qlearn.errors import CalibrationError, NotCalibratedError
+from qlearn.numbers.qparams import ClipRange
+from qlearn.schemes.affine import AffineScheme
+
+SCHEME = AffineScheme()
+MAKERS = [MinMaxCalibrator, lambda **k: PercentileCalibrator(percent=99.0, **k), PercentileCalibrator]
+values = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=50)
+
+
+def observed(make, *batches, **params):
+    calibrator = make(**params)
+    for batch in batches:
+        calibrator.observe(torch.as_tensor(batch, dtype=torch.float32))
+    return calibrator.compute_range(SCHEME)
+
+
+@given(values)
+def test_minmax_is_min_and_max_and_zero(xs):
+    assert observed(MinMaxCalibrator, xs) == ClipRange(min(0.0, *xs), max(0.0, *xs))
+
+
+def loop_percentile(xs, percent):
+    """The smallest |x| that at least `percent` of all |x| do not exceed."""
+    ordered = sorted(abs(x) for x in xs)
+    needed = math.ceil(len(ordered) * (percent / 100.0))
+    return ordered[max(needed, 1) - 1]
+
+
+@settings(deadline=None)
+@given(values, st.sampled_from([50.0, 90.0, 99.0, 99.99, 100.0]))
+def test_percentile_is_within_one_bin_of_a_sorted_list(xs, percent):
+    r = observed(PercentileCalibrator, xs, percent=percent)
+    threshold, width = loop_percentile(xs, percent), 2 * max(abs(x) for x in xs) / 2048
+    lo, hi = max(min(0.0, *xs), -threshold), min(max(0.0, *xs), threshold)
+    assert lo - width <= float(r.lo) <= lo + 1e-9
+    assert hi - 1e-9 <= float(r.hi) <= hi + width
+
+
+@given(values)
+def test_percentile_100_is_minmax(xs):
+    assert observed(PercentileCalibrator, xs, percent=100.0) == observed(MinMaxCalibrator, xs)
+
+
+def test_percentile_agrees_with_numpy_on_a_large_sample():
+    x = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    r = observed(PercentileCalibrator, x, percent=99.9)
+    assert abs(float(r.hi) - np.percentile(np.abs(x), 99.9)) <= 2 * np.abs(x).max() / 2048
+
+
+def test_one_outlier_costs_minmax_its_resolution_and_percentile_nothing():
+    x = torch.cat([torch.linspace(-1, 1, 10_000), torch.tensor([100.0])])
+    assert float(observed(MinMaxCalibrator, x).hi) == 100.0
+    assert float(observed(PercentileCalibrator, x, percent=99.9).hi) < 1.1
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@settings(deadline=None)
+@given(xs=values, data=st.data())
+def test_order_split_and_merge_make_no_difference(make, xs, data):
+    whole = observed(make, xs)
+    shuffled, cut = data.draw(st.permutations(xs)), data.draw(st.integers(0, len(xs)))
+    parts = [part for part in (shuffled[:cut], shuffled[cut:]) if part]
+    assert observed(make, *parts) == whole
+    first, *others = [make() for _ in parts]
+    for calibrator, part in zip((first, *others), parts, strict=True):
+        calibrator.observe(torch.tensor(part))
+    for other in others:
+        first.merge(other)
+    first.merge(make())  # one that saw nothing changes nothing
+    empty = make()
+    empty.merge(first)
+    assert first.compute_range(SCHEME) == empty.compute_range(SCHEME) == whole
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_scaling_the_data_by_a_power_of_two_scales_the_range_exactly(make):
+    x = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    small, large = observed(make, x), observed(make, x * 2.0**20)
+    assert ClipRange(small.lo * 2.0**20, small.hi * 2.0**20) == large
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_per_channel_is_a_loop_over_channels(make, axis):
+    x = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1.0, 1e3, 1e6, 0.0])
+    r = observed(make, x, channel_axis=axis)
+    assert r.channels == x.shape[axis]
+    for c in range(x.shape[axis]):
+        single = observed(make, x.select(axis, c))
+        assert (r.lo[c], r.hi[c]) == (single.lo, single.hi)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("xs", [[3.0], [0.0], [-2.0, -5.0], [7.0, 7.0], [0.0, 0.0], [1e-38, -1e-38], [3e38, -3e38]])
+def test_degenerate_data_gives_a_range_with_zero_inside_the_data(make, xs):
+    r = observed(make, xs)
+    xs = [float(np.float32(x)) for x in xs]
+    assert min(0.0, *xs) <= float(r.lo) <= 0 <= float(r.hi) <= max(0.0, *xs)
+    SCHEME.qparams(r)  # and a scheme can use it
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (torch.tensor([1.0, math.nan]), "1 of 2 values are NaN or Inf"),
+        (torch.tensor([math.inf, 99.0]), "1 of 2 values are NaN or Inf"),
+        (torch.zeros(0), "at least one value"),
+        (torch.tensor([1, 2]), "floating point values, got torch.int64"),
+    ],
+)
+def test_bad_batches_are_refused_and_change_nothing(make, bad, message):
+    calibrator = make()
+    calibrator.observe(torch.tensor([-1.0, 2.0]))
+    before = calibrator.compute_range(SCHEME)
+    with pytest.raises(CalibrationError, match=message):
+        calibrator.observe(bad)
+    assert calibrator.compute_range(SCHEME) == before
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_life_cycle(make):
+    calibrator = make(channel_axis=0)
+    assert isinstance(calibrator, Calibrator)
+    with pytest.raises(NotCalibratedError, match="no data seen yet"):
+        calibrator.compute_range(SCHEME)
+    x = torch.randn(3, 4, requires_grad=True)
+    copy = x.detach().clone()
+    calibrator.observe(x)
+    assert torch.equal(x, copy)
+    with pytest.raises(CalibrationError, match="3 channels so far, now 5"):
+        calibrator.observe(torch.zeros(5, 4))
+    calibrator.reset()
+    with pytest.raises(NotCalibratedError):
+        calibrator.compute_range(SCHEME)
+    with pytest.raises(CalibrationError, match="no channel axis"):
+        make(channel_axis=3).observe(torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize("percent", [0.0, -1.0, 100.1, math.nan])
+def test_percent_out_of_range_is_refused(percent):
+    with pytest.raises(CalibrationError, match="share to keep"):
+        PercentileCalibrator(percent=percent)
+
+
+def test_strides_and_dtypes_make_no_difference():
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for make in MAKERS:
+        expected = observed(make, x, channel_axis=1)
+        for same in (x.to(memory_format=torch.channels_last), x.double(), x.flip(3), x.numpy()):
+            calibrator = make(channel_axis=1)
+            calibrator.observe(same)
+            assert calibrator.compute_range(SCHEME) == expected
+
+
+def test_rows_of_a_vector_are_its_elements():
+    assert channel_rows(torch.zeros(5), 0).shape == (5, 1)

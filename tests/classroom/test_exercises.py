@@ -1,0 +1,263 @@
+"""The solutions in the notebooks pass, known wrong answers do not, and every kind of bad answer gets a clear line."""
+
+import math
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+
+import qlearn as ql
+from qlearn.classroom import exercises
+from qlearn.classroom.kinds import RANDOM_CASES, ChoiceExercise, FunctionExercise, ValueExercise
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+def _cells(tag):
+    """Yield (exercise id, source) of all cells with a tag."""
+    for path in NOTEBOOKS:
+        for cell in nbformat.read(path, 4).cells:
+            if tag in cell.metadata.get("tags", []):
+                _, number, exercise, *_ = cell["id"].split("-")
+                yield f"{number}.{exercise}", cell.source
+
+
+SOLUTIONS = dict(_cells("solution"))
+STUBS = dict(_cells("answer"))
+
+
+def _run(source, **names):
+    scope = {"np": np, "torch": torch, "ql": ql, "math": math, **names}
+    exec(compile(source, "cell", "exec"), scope)
+    return scope
+
+
+def test_every_exercise_has_stub_check_and_solution():
+    assert set(exercises()) == set(SOLUTIONS) == set(STUBS) == set(dict(_cells("check")))
+    for number, source in _cells("check"):
+        assert f'ql.check("{number}", ' in source
+
+
+@pytest.mark.parametrize("number", sorted(SOLUTIONS))
+def test_solution_passes(number, capsys):
+    _run(SOLUTIONS[number])
+    tests = exercises()[number].tests
+    assert capsys.readouterr().out == f"✔ {number} passed ({tests} test{'s' if tests > 1 else ''})\n"
+
+
+@pytest.mark.parametrize("number", sorted(STUBS))
+def test_stub_is_friendly(number, capsys):
+    _run(STUBS[number] + "\n" + dict(_cells("check"))[number])
+    out = capsys.readouterr().out
+    assert out.startswith(f"{number} is not answered yet: ")
+    assert "✘" not in out
+
+
+@pytest.mark.parametrize("number", sorted(exercises()))
+def test_specs_agree_with_themselves_and_tell_cases_apart(number):
+    exercise = exercises()[number]
+    if isinstance(exercise, FunctionExercise):
+        assert len(exercise.cases) == 3
+        assert len(exercise.all_cases()) == exercise.tests == 3 + RANDOM_CASES
+        assert str(exercise.all_cases()) == str(exercise.all_cases())  # seeded
+        assert exercise.judge(exercise.spec) == []
+
+
+def test_spec_of_scale_and_zero_point_is_the_librarys():
+    exercise = exercises()["01.1"]
+    for case in exercise.all_cases():
+        clip_range = ql.ClipRange.including_zero(case["lo"], case["hi"])
+        qparams = ql.scheme("affine", bits=case["bits"]).qparams(clip_range)
+        scale, zero_point = exercise.spec(**case)
+        assert float(qparams.scale) == pytest.approx(scale, rel=1e-6)
+        assert qparams.zero_point == zero_point
+
+
+def test_spec_of_quantize_is_the_librarys():
+    exercise = exercises()["01.2"]
+    for case in exercise.all_cases():
+        qparams = ql.QParams(case["scale"], case["zero_point"], case["qmin"], case["qmax"])
+        assert ql.quantize(case["x"], qparams).tolist() == exercise.spec(**case)
+
+
+def test_spec_of_the_symmetric_scale_is_the_librarys():
+    exercise = exercises()["01.3"]
+    for case in exercise.all_cases():
+        largest = max(map(abs, case["values"]))
+        qparams = ql.scheme("symmetric_restricted", bits=case["bits"]).qparams(ql.ClipRange(-largest, largest))
+        assert float(qparams.scale) == pytest.approx(exercise.spec(**case), rel=1e-6)
+
+
+def _eq4_without_zero_rule(lo, hi, bits):
+    S = (hi - lo) / (2**bits - 1) or 1.0
+    return S, round(2 ** (bits - 1) - 1 - hi / S)
+
+
+def _zero_point_truncated(lo, hi, bits):
+    lo, hi = min(lo, 0.0), max(hi, 0.0)
+    S = (hi - lo) / (2**bits - 1) or 1.0
+    return S, int(-(2 ** (bits - 1)) - lo / S)
+
+
+def _clamp_only(lo, hi, bits):
+    S, Z = _eq4_without_zero_rule(lo, hi, bits)
+    return S, max(-(2 ** (bits - 1)), min(2 ** (bits - 1) - 1, Z))
+
+
+def _no_clamp(x, S, Z, qmin, qmax):
+    return (np.round(np.array(x) / S) + Z).astype(int)
+
+
+def _paper_order(x, S, Z, qmin, qmax):
+    return np.clip(np.round(np.array(x) / S + Z), qmin, qmax).astype(int)
+
+
+def _truncates(x, S, Z, qmin, qmax):
+    return np.clip(np.trunc(np.array(x) / S) + Z, qmin, qmax).astype(int)
+
+
+def _half_up(x, S, Z, qmin, qmax):
+    return np.clip(np.floor(np.array(x) / S + 0.5) + Z, qmin, qmax).astype(int)
+
+
+def _floats(x, S, Z, qmin, qmax):
+    return np.clip(np.round(np.array(x) / S) + Z, qmin, qmax)
+
+
+WRONG = [
+    ("00.1", lambda n, b: n * b // 8, "input     weights=3, bits=4"),
+    ("00.1", lambda n, b: n * b / 8, "an integer is expected, this is a float"),
+    ("00.1", lambda n, b: n * -(-b // 8), "Expected  2"),
+    ("00.2", lambda b: (0, 2**b - 1), "Expected  [-128, 127]"),
+    ("00.2", lambda b: (-(2 ** (b - 1)), 2 ** (b - 1)), "Yours     [-128, 128]"),
+    ("00.2", lambda b: 127, "shape () instead of (2,)"),
+    ("00.3", lambda a, b: (a == b).mean(), "Expected  1"),
+    ("00.3", lambda a, b: (a.argmax(0) == b.argmax(0)).mean(), "Expected"),
+    ("00.3", lambda a, b: (a.argmax(1) == b.argmax(1)).sum(), "Yours     2"),
+    ("00.4", "a", 'not "a"'),
+    ("00.4", "c", "nothing is trained"),
+    (
+        "01.1",
+        _eq4_without_zero_rule,
+        "input     lo=2, hi=3, bits=8\n  Yours     [0.00392157, -638]\n  Expected  [0.0117647, -128]",
+    ),
+    ("01.1", _zero_point_truncated, "Expected"),
+    ("01.1", _clamp_only, "Yours     [0.00392157, -128]"),
+    ("01.2", _no_clamp, "Yours     [-20, 16]\n  Expected  [-4, 3]"),
+    ("01.2", _paper_order, "Yours     [0, 0, -2]\n  Expected  [-1, 1, -1]"),
+    ("01.2", _truncates, "fails"),
+    ("01.2", _half_up, "fails"),
+    ("01.2", _floats, "integers are expected, these are floats"),
+    ("01.3", lambda v, b: max(v) / (2 ** (b - 1) - 1), "Expected  0.2"),
+    ("01.3", lambda v, b: max(map(abs, v)) / 2 ** (b - 1), "Expected  0.01"),
+    ("01.3", lambda v, b: max(map(abs, v)) / (2 ** (b - 1) - 1), "input     values=[0, 0], bits=8\n  Yours     0"),
+    ("01.4", lambda s, b, t: b + math.floor((t - s) / 6.02), "Yours     5\n  Expected  6"),
+    ("01.4", lambda s, b, t: math.ceil(t / 6.02), "Expected  6"),
+    ("01.4", lambda s, b, t: b + max(0, math.ceil((t - s) / 6.02)), "Expected  7"),
+    ("01.5", "a", 'not "a"'),
+    ("01.5", "D", 'not "d"'),
+]
+
+
+@pytest.mark.parametrize(("number", "answer", "message"), WRONG)
+def test_wrong_answer_fails(number, answer, message, capsys):
+    assert ql.check(number, answer) is False
+    out = capsys.readouterr().out
+    assert out.startswith(f"✘ {number} ")
+    assert message in out
+
+
+def test_every_exercise_has_two_wrong_answers():
+    listed = [number for number, _, _ in WRONG]
+    assert all(listed.count(number) >= 2 for number in exercises())
+
+
+def _raises(lo, hi, bits):
+    return 1 / 0
+
+
+BAD = [
+    (_raises, "Yours     raised ZeroDivisionError: division by zero"),
+    (lambda lo: 0, "raised TypeError"),
+    (lambda lo, hi, bits: (0.5, float("nan")), "(NaN)"),
+    (lambda lo, hi, bits: "text", "numbers are expected"),
+    (lambda lo, hi, bits: 3, "shape () instead of (2,)"),
+    (lambda lo, hi, bits: (1, [2, 3]), "a number or a list of numbers is expected, this is tuple"),
+    (lambda lo, hi, bits: object(), "this is object"),
+    (lambda lo, hi, bits: None if lo > 0 else (0.5, -2), "nothing was returned"),
+    (3, "a function is asked for, but this is an int: pass its name"),
+]
+
+
+@pytest.mark.parametrize(("answer", "message"), BAD)
+def test_bad_answer_gets_a_clear_line(answer, message, capsys):
+    assert ql.check("01.1", answer) is False
+    assert message in capsys.readouterr().out
+
+
+def test_integers_must_be_integers(capsys):
+    for answer, message in [(float("nan"), "a float"), (2.0, "a float"), (True, "a truth value")]:
+        assert not ql.check("00.1", lambda weights, bits, answer=answer: answer)
+        assert f"an integer is expected, this is {message}" in capsys.readouterr().out
+
+
+def test_real_answers_that_are_nan(capsys):
+    assert not ql.check("01.3", lambda values, bits: float("nan"))
+    assert "(NaN)" in capsys.readouterr().out
+
+
+def test_interrupts_are_not_swallowed():
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ql.check("01.1", stop)
+
+
+@pytest.mark.parametrize("number", ["01.9", "1.1", "", None, 1.1])
+def test_unknown_id_lists_the_known(number, capsys):
+    assert ql.check(number, 3) is False
+    out = capsys.readouterr().out
+    assert out.startswith(f"There is no exercise {number!r}; there are 00.1, ")
+    assert "01.5" in out
+
+
+@pytest.mark.parametrize("answer", [5, "e", "bb", ["b"], float("nan")])
+def test_a_choice_wants_a_letter(answer, capsys):
+    assert not ql.check("00.4", answer)
+    assert "answer with one letter in quotes, a, b, c, d: got" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", ["b", "B", " b.", "(b)"])
+def test_a_letter_may_be_written_in_many_ways(answer, capsys):
+    assert ql.check("00.4", answer)
+
+
+def test_torch_numpy_and_lists_count_alike(capsys):
+    solution = _run(SOLUTIONS["01.2"])["quantize"]
+    for convert in (torch.as_tensor, list, tuple, np.asarray):
+        assert ql.check("01.2", lambda *arguments, convert=convert: convert(solution(*arguments)))
+
+
+def test_an_answer_cannot_change_its_cases(capsys):
+    def spoils(values, bits):
+        values[0] = 99.0
+
+    ql.check("01.3", spoils)
+    assert 99.0 not in exercises()["01.3"].cases[0]["values"]
+
+
+def test_value_exercises_never_show_the_value():
+    exercise = ValueExercise(id="9.9", title="t", value=255, hint="Count again.")
+    assert exercise.judge(255) == []
+    assert exercise.judge(256) == ["256 is not it. Count again."]
+    assert exercise.judge(255.0) == ["255 is not it (an integer is expected, this is a float). Count again."]
+    assert exercise.judge(len) == ["a value is asked for, but this is a function: call it, and pass what it returns"]
+
+
+def test_choices_explain_every_wrong_letter():
+    for exercise in exercises().values():
+        if isinstance(exercise, ChoiceExercise):
+            assert sorted([exercise.right, *exercise.why_not]) == list("abcd")

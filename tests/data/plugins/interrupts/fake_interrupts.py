@@ -1,0 +1,3 @@
+"""The user presses Ctrl-C while this is imported."""
+
+raise KeyboardInterrupt

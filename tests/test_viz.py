@@ -1,0 +1,120 @@
+"""Every figure is drawn from good, odd and empty data, and leaves nothing behind."""
+
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import qlearn as ql
+from qlearn import viz
+from qlearn.errors import QLearnError
+
+QP = ql.QParams(0.5, -2, -4, 3)
+QP8 = ql.scheme("affine", bits=8).qparams(ql.ClipRange(-1.0, 2.5))
+TINY = ql.QParams(1e-30, 0, -128, 127)
+PER_CHANNEL = ql.QParams([0.5, 1.0], [0, 0], -4, 3, axis=0)
+X = np.linspace(-2, 3, 50)
+PICTURES = np.zeros((3, 4, 4, 3), np.uint8)
+
+DRAWINGS = {
+    "strip": lambda: viz.pipeline_strip("fold"),
+    "strip of none": viz.pipeline_strip,
+    "strip of many": lambda: viz.pipeline_strip(["fold", "evaluate"], title=""),
+    "line": lambda: viz.number_line(QP, X, ql.fake_quantize(X, QP), title="t"),
+    "line without values": lambda: viz.number_line(QP),
+    "line with one value": lambda: viz.number_line(QP, 0.3, 0.5),
+    "line of 256 levels": lambda: viz.number_line(QP8, X, ql.fake_quantize(X, QP8)),
+    "line of tiny steps": lambda: viz.number_line(TINY),
+    "line of 65536 levels": lambda: viz.number_line(ql.scheme("affine", bits=16).qparams(ql.ClipRange(-1, 1))),
+    "grid": lambda: viz.integer_grid(X.reshape(5, 10), ql.quantize(X, QP).reshape(5, 10), X.reshape(5, 10)),
+    "grid of one zero": lambda: viz.integer_grid([[0.0]], [[0]], [[0.0]], title="t"),
+    "stairs": lambda: viz.rounding_staircase(X, ql.fake_quantize(X, QP), QP),
+    "stairs of nothing": lambda: viz.rounding_staircase([], [], QP),
+    "error": lambda: viz.error_curve(X, ql.fake_quantize(X, QP).numpy() - X, QP, title="t"),
+    "error of nothing": lambda: viz.error_curve([], [], QP),
+    "histogram": lambda: viz.histogram_with_range(X, ql.ClipRange(-1, 2.5), QP, title="t"),
+    "histogram, log": lambda: viz.histogram_with_range(X, ql.ClipRange(-1, 2.5), QP8, log=True),
+    "histogram, no levels": lambda: viz.histogram_with_range(X, ql.ClipRange(-1, 2.5)),
+    "histogram of a constant": lambda: viz.histogram_with_range([7.0] * 9, ql.ClipRange(0, 7), QP, log=True),
+    "histogram of nothing": lambda: viz.histogram_with_range([], ql.ClipRange(0, 0)),
+    "curves": lambda: viz.curves([2, 4, 8], {"a": [1, 2, 3], "b": [3, 2, 1]}, title="t"),
+    "curves with gaps": lambda: viz.curves([2, 4], {"a": [float("nan"), 2]}),
+    "bars": lambda: viz.results_bars(["a", "b", "c"], [1.0, 0.0, 96.4], kinds=["float", "error", "quantized"]),
+    "bars of nothing": lambda: viz.results_bars([], []),
+    "pictures": lambda: viz.pictures(PICTURES, ["a", "b", "c"], columns=2, title="t"),
+}
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_draws(name):
+    before = dict(mpl.rcParams)
+    ax = DRAWINGS[name]()
+    assert isinstance(ax, Axes)
+    assert viz.png(ax).startswith(b"\x89PNG")
+    assert dict(mpl.rcParams) == before
+
+
+def test_pyplot_is_never_touched():
+    program = """
+import sys
+from qlearn import viz
+viz.png(viz.pipeline_strip())
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_callers_axes_are_used():
+    ax = Figure().subplots()
+    assert viz.curves([1, 2], {"a": [1, 2]}, title="mine", ax=ax) is ax
+    assert viz.title_of(ax) == "mine"
+
+
+def test_title_of_a_new_figure():
+    assert viz.title_of(viz.number_line(QP, title="levels")) == "levels"
+    assert viz.title_of(viz.number_line(QP)) == ""
+
+
+def test_same_data_same_bytes():
+    assert viz.png(viz.number_line(QP, title="x")) == viz.png(viz.number_line(QP, title="x"))
+
+
+REFUSED = {
+    "no stage 'melt' in the pipeline; there are float, fold": lambda: viz.pipeline_strip("melt"),
+    "2 values, but 1 reconstructed": lambda: viz.number_line(QP, [1.0, 2.0], [1.0]),
+    "per channel": lambda: viz.number_line(PER_CHANNEL),
+    "three matrices of one shape": lambda: viz.integer_grid([[1.0]], [[1, 2]], [[1.0]]),
+    "2 labels, 1 values": lambda: viz.results_bars(["a", "b"], [1.0]),
+    "no kind 'int'": lambda: viz.results_bars(["a"], [1.0], kinds=["int"]),
+    "3, 4, 4, 3.* with 1 captions": lambda: viz.pictures(PICTURES, ["a"]),
+    "0 captions": lambda: viz.pictures(PICTURES[:0], []),
+    "as many values and texts as frames, got 2, 1 and 1": lambda: viz.Slider(
+        "bits", ["2", "3"], [viz.number_line(QP)], ["a"]
+    ),
+    "got 0, 0 and 0": lambda: viz.Slider("bits", [], [], []),
+    "start must be one of 1 places": lambda: viz.Slider("bits", ["2"], [viz.number_line(QP)], ["a"], start=1),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_refuses(message):
+    with pytest.raises(QLearnError, match=message):
+        REFUSED[message]()
+
+
+def test_slider_is_one_block_of_html():
+    frames = [viz.number_line(QP), viz.number_line(QP8)]
+    slider = viz.Slider('bits "b"', ["3", "8 <b>"], frames, ["three & more", "eight"], start=1)
+    text = slider._repr_html_()
+    assert text == slider._repr_html_()
+    assert text.count("<img ") == 2
+    assert text.count("display:block") == 1
+    assert 'alt="three &amp; more"' in text
+    assert 'aria-label="bits &quot;b&quot;"' in text
+    assert "<script" not in text
+    assert "http" not in text
+    assert repr(slider) == 'Slider: bits "b" from 3 to 8 <b>'

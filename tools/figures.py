@@ -1,0 +1,53 @@
+"""Draw the figures of the book that belong to no chapter: ``python tools/figures.py write`` or ``check``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qlearn import viz
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from matplotlib.axes import Axes
+
+FOLDER = Path(__file__).parents[1] / "book" / "_static"
+FIGURES: dict[str, Callable[[], Axes]] = {"pipeline.png": viz.pipeline_strip}
+"""File name -> what draws it."""
+
+
+def drawn(draw: Callable[[], Axes]) -> bytes:
+    """Return a figure as PNG: the same bytes each time, with the same matplotlib."""
+    buffer = io.BytesIO()
+    figure = draw().get_figure()
+    assert figure is not None
+    figure.savefig(buffer, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def main() -> int:
+    """Write the figures, or say which files are not what would be drawn now."""
+    parser = argparse.ArgumentParser(description="Draw the figures of the book that belong to no chapter.")
+    parser.add_argument("action", choices=["write", "check"])
+    action = parser.parse_args().action
+    stale = []
+    for name, draw in FIGURES.items():
+        path, picture = FOLDER / name, drawn(draw)
+        if path.exists() and path.read_bytes() == picture:
+            continue
+        if action == "write":
+            path.write_bytes(picture)
+        stale.append(name)
+        print(f"book/_static/{name}: {'written' if action == 'write' else 'is not what would be drawn now'}")
+    if stale and action == "check":
+        print("if that is meant: python tools/figures.py write", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

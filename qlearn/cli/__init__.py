@@ -84,6 +84,15 @@ def _add_quantize(commands: Commands) -> None:
     )
     group.add_argument("--policy", choices=("fixed", "float32"), default="fixed", help="how sums come back to 8 bits")
     group.add_argument("--strict", action="store_true", help="refuse layers that would stay in float")
+    _add_own(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument("--images", type=int, metavar="N", help="evaluate on N pictures only")
+    group.add_argument("--output", metavar="FILE", help="save the integer model (of the last --weights)")
+    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.set_defaults(run=_run_quantize)
+
+
+def _add_own(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("your own network and pictures")
     group.add_argument("--checkpoint", metavar="FILE", help="safetensors file for package.module:callable")
     group.add_argument("--data", metavar="FOLDER", help="pictures to evaluate on")
@@ -93,11 +102,6 @@ def _add_quantize(commands: Commands) -> None:
     group.add_argument(
         "--preprocess", metavar="RULE", help="size=224,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,resize=256"
     )
-    group = parser.add_argument_group("output")
-    group.add_argument("--images", type=int, metavar="N", help="evaluate on N pictures only")
-    group.add_argument("--output", metavar="FILE", help="save the integer model (of the last --weights)")
-    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    parser.set_defaults(run=_run_quantize)
 
 
 def _add_info(commands: Commands) -> None:

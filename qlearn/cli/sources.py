@@ -122,7 +122,10 @@ def _imported(model: str, checkpoint: str | None, preprocess: Preprocess | None)
         raise MissingDataError(f"{model}: cannot be imported ({type(error).__name__}: {error})") from error
     finally:
         sys.path.pop(0)
-    network = build() if callable(build) and not isinstance(build, nn.Module) else build
+    try:
+        network = build() if callable(build) and not isinstance(build, nn.Module) else build
+    except Exception as error:  # the user's code: say that it is theirs
+        raise GraphError(f"{model}: calling it without arguments failed ({type(error).__name__}: {error})") from error
     if not isinstance(network, nn.Module):
         raise GraphError(
             f"{model}: an nn.Module, or a callable that returns one, expected; got {type(network).__name__}"

@@ -1,0 +1,187 @@
+"""The command line as a user meets it: output, JSON, files, and errors that name what, where and the remedy."""
+
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from qlearn.cli import main
+
+SIZE = "size=8,mean=0.5,std=0.25"
+
+
+def run(capsys, *arguments):
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of twelve pictures with labels, two classes that differ in colour."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label"])
+        for i in range(12):
+            picture = rng.integers(0, 100, (10, 9, 3), dtype=np.uint8)
+            picture[..., 0] += 150 * (i % 2)
+            Image.fromarray(picture).save(folder / f"{i:02}.png")
+            writer.writerow([f"{i:02}.png", i % 2])
+    return folder
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A user's own module beside them, and a checkpoint that makes red pictures class 1."""
+    (tmp_path / "own_network.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "def broken():\n"
+        "    return 3\n"
+    )
+    weights = {"0.weight": torch.zeros(2, 3, 1, 1), "0.bias": torch.tensor([1.0, 0.5])}
+    weights["0.weight"][1, 0] = 1.0
+    from safetensors.torch import save_file
+
+    save_file(weights, tmp_path / "weights.safetensors")
+    monkeypatch.chdir(tmp_path)
+    yield "own_network:build"
+    sys.modules.pop("own_network", None)
+
+
+def test_demo_prints_the_three_rows(capsys):
+    code, out, err = run(capsys, "quantize", "tiny_resnet", "--weights", "per_tensor", "per_channel", "--images", 100)
+    assert (code, err) == (0, "")
+    rows = out.splitlines()
+    assert [row.split()[0] for row in rows[1:]] == ["float", "W8A8", "W8A8"]
+    assert "per_tensor" in rows[2]
+    assert "per_channel" in rows[3]
+
+
+def test_an_engineers_own_network_and_pictures(capsys, module, pictures, tmp_path):
+    arguments = [
+        "quantize",
+        module,
+        "--checkpoint",
+        "weights.safetensors",
+        "--data",
+        pictures,
+        "--labels",
+        "labels.csv",
+    ]
+    code, out, _ = run(capsys, *arguments, "--preprocess", SIZE, "--output", "own.qlearn", "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert [row["name"] for row in document["rows"]] == ["float", "W8A8 per_channel"]
+    assert [row["accuracy"] for row in document["rows"]] == [1.0, 1.0]
+    assert document["rows"][0]["images"] == 6  # the other six calibrated
+
+    code, out, _ = run(capsys, "quantize", "own.qlearn", "--data", pictures, "--labels", "labels.csv")
+    assert code == 0, "the saved file brings its own preprocessing"
+    assert "100.0%" in out
+
+    code, out, _ = run(capsys, "info", "own.qlearn", "--json")
+    described = json.loads(out)
+    assert (described["kind"], described["policy"], described["input_shape"]) == ("integer", "fixed", [3, 8, 8])
+    assert described["preprocess"]["mean"] == [0.5, 0.5, 0.5]
+    assert [layer["op"] for layer in described["layers"]] == ["input", "conv2d", "global_avg_pool", "flatten"]
+
+
+def test_every_option_of_the_recipe_is_used(capsys):
+    base = ["quantize", "tiny_resnet", "--images", 60, "--json"]
+    _, plain, _ = run(capsys, *base)
+    for option in (
+        ["--weight-bits", 4],
+        ["--weight-scheme", "affine"],
+        ["--activation-bits", 4],
+        ["--activation-scheme", "symmetric"],
+        ["--calibrator", "percentile", "--set", "percent=99.0"],
+        ["--policy", "float32"],
+        ["--weights", "float"],
+    ):
+        code, out, _ = run(capsys, *base, *option)
+        assert code == 0
+        assert json.loads(out)["rows"][1]["sqnr_db"] != json.loads(plain)["rows"][1]["sqnr_db"], option
+
+
+def test_info_lists_the_zoo_and_describes_a_network(capsys):
+    code, out, _ = run(capsys, "info")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()][:2] == ["tiny_resnet", "tiny_mobilenet"]
+    assert {record["name"] for record in json.loads(run(capsys, "info", "--json")[1])} >= {"resnet20", "resnet56"}
+    _, out, _ = run(capsys, "info", "tiny_mobilenet")
+    assert "batch_norm" in out
+    assert json.loads(run(capsys, "info", "tiny_resnet", "--json")[1])["kind"] == "float"
+
+
+def test_plugins(capsys):
+    code, out, _ = run(capsys, "plugins")
+    assert code == 0
+    assert out.splitlines()[0].split() == ["KIND", "NAME", "PROVIDER", "VERSION", "STATUS", "SUMMARY"]
+    names = {row["name"] for row in json.loads(run(capsys, "plugins", "--builtin", "--json")[1])["plugins"]}
+    assert names == {"minmax", "percentile", "affine", "symmetric", "symmetric_restricted"}
+    assert run(capsys, "plugins", "--traceback", "nobody")[0] == 1
+
+
+def test_fetch_lists_what_can_be_fetched(capsys):
+    code, out, _ = run(capsys, "fetch", "--json")
+    assert code == 0
+    assert {record["name"] for record in json.loads(out)} == {"mobilenet_v1_0.25", "resnet20", "resnet56"}
+    assert "MB" in run(capsys, "fetch")[1]
+
+
+ERRORS = {
+    "unknown network": (["quantize", "tiny_resnett"], "did you mean 'tiny_resnet'"),
+    "missing file": (["info", "nowhere.qlearn"], "nowhere.qlearn: cannot be read"),
+    "unknown calibrator": (["quantize", "tiny_resnet", "--calibrator", "minmaks"], "minmax"),
+    "unknown scheme": (["quantize", "tiny_resnet", "--activation-scheme", "afine"], "affine"),
+    "one bit": (["quantize", "tiny_resnet", "--weight-bits", "1"], "2 to 16"),
+    "bad setting": (["quantize", "tiny_resnet", "--set", "percent"], "KEY=VALUE"),
+    "unknown setting": (["quantize", "tiny_resnet", "--set", "percent=3"], "minmax"),
+    "too many pictures": (["quantize", "tiny_resnet", "--images", "99999"], "99999"),
+    "labels alone": (["quantize", "tiny_resnet", "--labels", "x.csv"], "--data FOLDER"),
+    "no module": (["info", "no_such_module:build", "--preprocess", SIZE], "cannot be imported"),
+    "no size": (["info", "torch.nn:Identity"], "--preprocess size"),
+    "bad size": (["info", "torch.nn:Identity", "--preprocess", "sise=3"], "size=224"),
+    "no network": (["info", "json:dumps", "--preprocess", SIZE], "json:dumps"),
+    "saving float weights": (
+        ["quantize", "tiny_resnet", "--images", "10", "--weights", "float", "--output", "x.qlearn"],
+        "--output saves integer models",
+    ),
+    "unknown to fetch": (["fetch", "vgg"], "nothing to fetch"),
+    "not the suffix": (["info", "weights.safetensors"], "does not end in .qlearn"),
+    "damaged checkpoint": (
+        ["info", "own_network:build", "--preprocess", SIZE, "--checkpoint", "own_network.py"],
+        "readable",
+    ),
+    "missing checkpoint": (["info", "own_network:build", "--preprocess", SIZE, "--checkpoint", "none"], "no such file"),
+    "no module returned": (["info", "own_network:broken", "--preprocess", SIZE], "nn.Module"),
+    "no data": (["quantize", "own_network:build", "--preprocess", SIZE], "--data FOLDER"),
+    "missing folder": (["quantize", "tiny_resnet", "--data", "none", "--preprocess", SIZE], "none"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_errors_are_ours_and_name_the_remedy(capsys, case, module):
+    arguments, message = ERRORS[case]
+    code, out, err = run(capsys, *arguments)
+    assert code == 1
+    assert out == ""
+    assert err.startswith("qlearn: error: ")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_wrong_calls_exit_with_2(capsys):
+    for arguments in ([], ["quantise"], ["quantize", "x", "--weights", "per_row"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2

@@ -25,7 +25,7 @@ def progress(items: Iterable[T], what: str, *, unit: str = "it", total: int | No
     unit : str
         What one item is called.
     total : int, optional
-        Number of items; ``items.batch_count`` or ``len(items)`` if not given.
+        Number of items; see `batch_count` if not given.
 
     Examples
     --------
@@ -38,6 +38,16 @@ def progress(items: Iterable[T], what: str, *, unit: str = "it", total: int | No
         from tqdm import tqdm
     except ImportError:
         return items
-    if total is None:
-        total = getattr(items, "batch_count", None) or (len(items) if isinstance(items, Sized) else None)
-    return tqdm(iter(items), desc=what, unit=unit, total=total, leave=False)  # type: ignore[no-any-return]
+    return tqdm(iter(items), desc=what, unit=unit, total=total or batch_count(items), leave=False)  # type: ignore[no-any-return]
+
+
+def batch_count(items: Iterable[object]) -> int | None:
+    """Return how many items iterating gives, where that is known: a Dataset's length counts pictures, not batches.
+
+    Examples
+    --------
+    >>> batch_count([1, 2, 3]), batch_count(iter([1]))
+    (3, None)
+    """
+    count = getattr(items, "batch_count", None)
+    return count if count is not None else (len(items) if isinstance(items, Sized) else None)

@@ -141,7 +141,7 @@ class _Client(NotebookClient):  # type: ignore[misc]  # nbclient has no types
         self.path, self.running = path, -1
         self.on_cell_start = self._started
 
-    def _started(self, cell: NotebookNode, cell_index: int) -> None:  # noqa: ARG002  (nbclient gives both)
+    def _started(self, cell: NotebookNode, cell_index: int) -> None:
         self.running = cell_index
         if sys.stderr.isatty():
             print(f"\r{self.path.name}: cell {cell_index + 1} of {len(self.nb.cells)} ", end="", file=sys.stderr)

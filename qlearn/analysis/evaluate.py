@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.errors import DataError
-from qlearn.progress import progress
+from qlearn.progress import batch_count, progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,9 +61,15 @@ class Evaluation:
         return parts[0] + " " + ", ".join(parts[1:])
 
 
-def logits_of(model: Callable[[Any], Any], dataset: Iterable[Any], what: str = "evaluate") -> NDArray[np.float32]:
-    """Return the outputs of a network for every input of a data set, float32, shape (N, classes)."""
-    outputs = [np.asarray(model(_inputs(batch)), np.float32) for batch in progress(dataset, what, unit="batch")]
+def logits_of(
+    model: Callable[[Any], Any], dataset: Iterable[Any], what: str = "evaluate", *, batches: int | None = None
+) -> NDArray[np.float32]:
+    """Return the outputs of a network for every input of a data set, float32, shape (N, classes).
+
+    `what` and `batches` (their number, where ``len(dataset)`` does not tell) are for the progress bar.
+    """
+    watched = progress(dataset, what, unit="batch", total=batches)
+    outputs = [np.asarray(model(_inputs(batch)), np.float32) for batch in watched]
     if not outputs:
         raise DataError("no pictures to evaluate on (an iterator that was already used up?)")
     return np.concatenate(outputs)
@@ -112,7 +118,10 @@ def evaluate(
                 labels.append(np.asarray(batch[1]))
             yield batch
 
-    logits = logits_of(model, remembering(), name or str(getattr(model, "name", "evaluate")))
+    what = name or str(getattr(model, "name", "evaluate"))
+    logits = logits_of(model, remembering(), what, batches=batch_count(dataset))
+    if logits.ndim != 2:
+        raise DataError(f"{what}: logits of shape (N, classes) expected, got {logits.shape}: flatten the output")
     expected = reference if isinstance(reference, np.ndarray) or reference is None else logits_of(reference, dataset)
     if expected is not None and expected.shape != logits.shape:
         raise DataError(f"the reference has logits of shape {expected.shape}, the network {logits.shape}")

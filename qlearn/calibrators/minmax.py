@@ -53,7 +53,7 @@ class MinMaxCalibrator:
         lo, hi = (extreme.to("cpu", torch.float64).numpy() for extreme in torch.aminmax(rows, dim=1))
         self._take(lo, hi)
 
-    def compute_range(self, scheme: Scheme) -> ClipRange:  # noqa: ARG002  (every calibrator takes it)
+    def compute_range(self, scheme: Scheme) -> ClipRange:
         """Return the observed range; the scheme makes no difference."""
         if self._lo is None or self._hi is None:
             raise not_calibrated("minmax")

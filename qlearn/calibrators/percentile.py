@@ -73,7 +73,7 @@ class PercentileCalibrator:
             raise CalibrationError(f"percentile: {self._histogram.channels} channels so far, now {rows.shape[0]}")
         self._histogram.add(rows)
 
-    def compute_range(self, scheme: Scheme) -> ClipRange:  # noqa: ARG002  (every calibrator takes it)
+    def compute_range(self, scheme: Scheme) -> ClipRange:
         """Return the range; the scheme makes no difference."""
         if self._histogram is None:
             raise not_calibrated("percentile")

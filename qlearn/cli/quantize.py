@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qlearn.analysis.evaluate import Evaluation, evaluate, logits_of
 from qlearn.cli.sources import open_data, open_model, parse_preprocess
-from qlearn.errors import DataError, RecipeError
+from qlearn.errors import DataError, MissingDataError, RecipeError
 from qlearn.graph.fold import fold_batch_norm
 from qlearn.integer.model import IntegerModel
 from qlearn.pipeline.calibrate import calibrate
 from qlearn.pipeline.quantize import quantize_model
 from qlearn.pipeline.recipe import Recipe, TensorRecipe
+from qlearn.zoo.data import Splits
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
     from qlearn.graph.model import FloatModel
-    from qlearn.zoo.data import Splits
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Quantize, evaluate, print, save."""
     preprocess = parse_preprocess(arguments.preprocess)
+    _check_output(arguments)
     model = open_model(arguments.model, arguments.checkpoint, preprocess)
     data = open_data(arguments, preprocess or model.preprocess)
     if arguments.images is not None:
-        data = type(data)(calibration=data.calibration, evaluation=data.evaluation.subset(arguments.images))
+        data = Splits(calibration=data.calibration, evaluation=data.evaluation.subset(arguments.images))
     if isinstance(model, IntegerModel):
         rows = [evaluate(model, data.evaluation, name=f"{model.name} as saved")]
     else:
@@ -58,7 +60,7 @@ def _rows(model: FloatModel, data: Splits, arguments: argparse.Namespace) -> Ite
             runnable = quantized.to_integer(arguments.policy)
         yield evaluate(runnable, data.evaluation, reference=logits, name=label)
         if arguments.output is not None and granularity == arguments.weights[-1]:
-            _save(runnable, arguments.output)
+            runnable.save(arguments.output)
 
 
 def _pairs(logits: Any, data: Splits) -> list[tuple[Any, Any]]:
@@ -66,10 +68,14 @@ def _pairs(logits: Any, data: Splits) -> list[tuple[Any, Any]]:
     return [(logits, data.evaluation.labels)]
 
 
-def _save(model: Any, path: str) -> None:
-    if not isinstance(model, IntegerModel):
-        raise RecipeError("--output saves integer models: --weights float has none")
-    model.save(path)
+def _check_output(arguments: argparse.Namespace) -> None:
+    """Refuse before the long work what could only fail after it."""
+    if arguments.output is None:
+        return
+    if arguments.weights[-1] == "float" or arguments.model.endswith(".qlearn"):
+        raise RecipeError("--output saves an integer model made now: not --weights float, and not a saved .qlearn file")
+    if not Path(arguments.output).absolute().parent.is_dir():
+        raise MissingDataError(f"--output {arguments.output}: its folder does not exist")
 
 
 def _recipe(granularity: str, arguments: argparse.Namespace) -> Recipe:
@@ -108,7 +114,7 @@ def table(rows: list[Evaluation]) -> str:
     for row in rows:
         agreement = "-" if row.agreement is None else f"{row.agreement:.1%}"
         accuracy = "-" if row.accuracy is None else f"{row.accuracy:.1%}"
-        noise = "-" if row.sqnr_db is None else ("exact" if math.isinf(row.sqnr_db) else f"{row.sqnr_db:.1f}")
+        noise = "-" if row.sqnr_db is None else ("exact" if row.sqnr_db == math.inf else f"{row.sqnr_db:.1f}")
         size = "-" if row.weight_bytes is None else f"{row.weight_bytes / 1024:.0f}"
         lines.append(f"{row.name:<22} {row.images:>8}  {accuracy:>8}  {agreement:>9}  {noise:>9}  {size:>13}")
     return "\n".join(lines)

@@ -41,6 +41,8 @@ def open_model(model: str, checkpoint: str | None, preprocess: Preprocess | None
     QLearnError
         If there is no such network; the message says what was looked for.
     """
+    if preprocess is not None and ":" not in model:
+        raise DataError(f"{model} brings its own preprocessing: leave --preprocess out")
     if model.endswith(".qlearn"):
         return IntegerModel.load(model)
     if ":" in model:
@@ -118,10 +120,8 @@ def _imported(model: str, checkpoint: str | None, preprocess: Preprocess | None)
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does: a module beside the user is found
     try:
         build: Any = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # the user's module may fail in any way while it is imported
         raise MissingDataError(f"{model}: cannot be imported ({type(error).__name__}: {error})") from error
-    finally:
-        sys.path.pop(0)
     try:
         network = build() if callable(build) and not isinstance(build, nn.Module) else build
     except Exception as error:  # the user's code: say that it is theirs

@@ -53,6 +53,8 @@ def _conv2d(a: Mapping[str, Any]) -> Operation:
 
 
 def _linear(a: Mapping[str, Any]) -> Operation:
+    if len(a["shapes"][0]) != 2:
+        raise Unsupported(f"linear over {a['shapes'][0]} has no integer kernel, only over (N, features)")
     return "linear", {}, _present(weight=a["weight"], bias=a.get("bias"))
 
 
@@ -71,6 +73,8 @@ def _batch_norm(a: Mapping[str, Any]) -> Operation:
 
 
 def _clamp(lo: Any, hi: Any) -> Operation:
+    if isinstance(lo, Tensor) or isinstance(hi, Tensor):
+        raise Unsupported("clamp to tensors has no integer kernel, only to two numbers")
     limits = (-math.inf if lo is None else float(lo), math.inf if hi is None else float(hi))
     if not limits[0] <= 0 <= limits[1]:
         raise Unsupported(f"clamp to {limits}, which leaves zero out, has no integer kernel")
@@ -145,7 +149,7 @@ def _pad(a: Mapping[str, Any]) -> Operation:
 
 
 def _pad_module(a: Mapping[str, Any]) -> Operation:
-    return _pad({"pad": a["padding"], "value": a.get("value", 0), "shapes": [(0, 0, 0, 0)]})
+    return _pad({"pad": a["padding"], "value": a.get("value", 0), "shapes": a["shapes"]})
 
 
 def _add(a: Mapping[str, Any]) -> Operation:

@@ -100,7 +100,7 @@ class FloatModel:
         values: dict[str, Tensor] = {}
         with torch.no_grad():
             for node in self.nodes:
-                value = x if node.op == "input" else self._run(node, [values[name] for name in node.inputs])
+                value = x.float() if node.op == "input" else self._run(node, [values[name] for name in node.inputs])
                 values[node.name] = value
                 if watch is not None:
                     watch(node, value)
@@ -116,10 +116,6 @@ class FloatModel:
             if node.name == name:
                 return node
         raise GraphError(f"no node {name!r} in {self.name}; there are: {', '.join(n.name for n in self.nodes)}")
-
-    def readers(self, name: str) -> tuple[Node, ...]:
-        """Return the nodes that read the value of `name`."""
-        return tuple(node for node in self.nodes if name in node.inputs)
 
     def reader_counts(self) -> dict[str, int]:
         """Return, for every node, how many times its value is read."""

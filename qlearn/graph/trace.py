@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from qlearn.errors import GraphError, UntraceableError
 from qlearn.graph.convert import Converter
-from qlearn.graph.model import FloatModel, Node
+from qlearn.graph.model import FloatModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,9 @@ def trace(
     values = _run_example(graph_module, torch.cat([example, example]), name)
     converter = Converter(graph_module, values)
     nodes = [node for fx_node in graph_module.graph.nodes for node in converter.convert(fx_node)]
-    return FloatModel((), "", tuple(example.shape[1:]), name, preprocess).with_nodes(nodes, output=converter.output)
+    model = FloatModel((), "", tuple(example.shape[1:]), name, preprocess).with_nodes(nodes, output=converter.output)
+    _check_same_function(module, model)
+    return model
 
 
 class _NamingTracer(fx.Tracer):
@@ -99,8 +101,8 @@ def _symbolic_trace(module: nn.Module, name: str) -> fx.GraphModule:
         layer = f"layer {tracer.layer!r}" if tracer.layer else "the top-level forward()"
         raise UntraceableError(
             f"{name}: torch.fx cannot follow {layer} ({type(error).__name__}: {error}). "
-            "forward() may depend on shapes, but not on values: replace the branch by torch.where or clamp, "
-            "or wrap this part with torch.fx.wrap to keep it in float"
+            "forward() must not branch on values or shapes: replace the branch by torch.where or clamp, "
+            "or put this part into a function under torch.fx.wrap, which keeps it in float"
         ) from error
     inputs = [node.target for node in graph.nodes if node.op == "placeholder" and not node.args]
     if len(inputs) != 1:
@@ -131,4 +133,26 @@ def _run_example(graph_module: fx.GraphModule, example: Tensor, name: str) -> di
     return values
 
 
-__all__ = ["Node", "trace"]
+def _check_same_function(module: nn.Module, model: FloatModel) -> None:
+    """Compare module and traced network on random batches of two sizes: what the example hid shows here."""
+    generator = torch.Generator().manual_seed(0)
+    for size in (2, 3):
+        x = torch.randn(size, *model.input_shape, generator=generator)
+        try:
+            with torch.no_grad():
+                expected, ours = module(x.clone()), model(x.clone())
+            span = float(expected.abs().nan_to_num(0.0, 0.0, 0.0).max())
+            same = expected.shape == ours.shape and torch.allclose(
+                ours, expected.float(), rtol=1e-4, atol=1e-5 * span, equal_nan=True
+            )
+        except Exception as error:
+            raise UntraceableError(
+                f"{model.name}: a random batch of {size} does not run ({type(error).__name__}: "
+                f"{str(error).splitlines()[0]}). Networks must take any batch size"
+            ) from error
+        if not same:
+            raise UntraceableError(
+                f"{model.name}: the traced network gives other values than the module on a random batch of {size}. "
+                "forward() depends on values (.item(), dropout that is always on), on the batch size, on hooks, or "
+                "changes a tensor in place that is used under another name"
+            )

@@ -6,6 +6,7 @@ an uncompressed ``.npz`` archive with one JSON text (the graph) and the arrays i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -60,9 +61,16 @@ def save(model: IntegerModel, path: str | os.PathLike[str]) -> None:
     np.savez(buffer, allow_pickle=False, graph=text, **arrays)
     body = buffer.getvalue()
     target = Path(path)
+    if target.is_dir() or not target.name:
+        raise ModelFileError(f"{path}: cannot be written (it is a folder): name a file such as net.qlearn")
     temporary = target.with_name(target.name + ".part")
-    temporary.write_bytes(MAGIC + FORMAT_VERSION.to_bytes(4, "little") + hashlib.sha256(body).digest() + body)
-    temporary.replace(target)
+    try:
+        temporary.write_bytes(MAGIC + FORMAT_VERSION.to_bytes(4, "little") + hashlib.sha256(body).digest() + body)
+        temporary.replace(target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise ModelFileError(f"{target}: cannot be written ({error.strerror})") from error
 
 
 def load(path: str | os.PathLike[str]) -> IntegerModel:
@@ -97,7 +105,9 @@ def _checked_body(path: Path) -> bytes:
     if not data.startswith(MAGIC):
         raise ModelFileError(f"{path}: not a qlearn model file (its first bytes are {data[:8]!r})")
     version = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 4], "little")
-    if len(data) < _HEAD or version != FORMAT_VERSION:
+    if len(data) < _HEAD:
+        raise ModelFileError(f"{path}: truncated after {len(data)} bytes: write it again, or copy it again")
+    if version != FORMAT_VERSION:
         raise ModelFileError(f"{path}: format {version}, this qlearn reads format {FORMAT_VERSION}: upgrade qlearn")
     body = data[_HEAD:]
     if hashlib.sha256(body).digest() != data[_HEAD - 32 : _HEAD]:

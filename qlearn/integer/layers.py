@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qlearn.errors import AccumulatorOverflowError
+from qlearn.errors import AccumulatorOverflowError, KernelError
 from qlearn.integer import reference
 
 if TYPE_CHECKING:
@@ -86,8 +86,9 @@ def code_limits(clamp: tuple[float, float], qparams: QParams) -> tuple[int, int]
         if np.isinf(limit):
             codes.append(outermost)
             continue
-        steps = np.float32(limit) / qparams.scale
-        rounded = int(np.sign(steps) * np.floor(np.abs(steps, dtype=np.float64) + 0.5))
+        with np.errstate(over="ignore"):  # a limit that is infinitely many steps away clips nothing
+            steps = np.float64(np.float32(limit) / qparams.scale)
+        rounded = np.sign(steps) * np.floor(np.abs(steps) + 0.5)
         codes.append(int(np.clip(int(qparams.zero_point) + rounded, qparams.qmin, qparams.qmax)))
     return codes[0], codes[1]
 
@@ -136,8 +137,16 @@ def _linear(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]],
 def _add(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
     (a, a_qparams), (b, b_qparams) = inputs
     centred = (a.astype(np.int32) - a_qparams.zero_point, b.astype(np.int32) - b_qparams.zero_point)
-    scales = (np.float32(q.scale) for q in (a_qparams, b_qparams, layer.output))
-    return policy.add(*centred, *scales) + layer.output.zero_point
+    return (
+        policy.add(
+            *centred,
+            np.float32(a_qparams.scale),
+            np.float32(b_qparams.scale),
+            np.float32(layer.output.scale),
+            bits=max(a_qparams.bits, b_qparams.bits),
+        )
+        + layer.output.zero_point
+    )
 
 
 def _global_avg_pool(
@@ -178,7 +187,10 @@ def _clamp(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], 
 
 def _float(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
     function: Callable[..., NDArray[np.float32]] = layer.attrs["function"]
-    return reference.quantize(function(*(reference.dequantize(*pair) for pair in inputs)), layer.output)
+    real = function(*(reference.dequantize(*pair) for pair in inputs))
+    if np.isnan(real).any():
+        raise KernelError(f"layer {layer.name!r}, which runs in float, gave NaN: no integer stands for it")
+    return reference.quantize(real, layer.output)
 
 
 KERNELS: dict[str, Callable[..., NDArray[Any]]] = {

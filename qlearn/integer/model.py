@@ -116,7 +116,10 @@ class IntegerModel:
         """Return the class of each uint8 picture (N, H, W, 3), using the preprocessing stored with the model."""
         if self.preprocess is None:
             raise KernelError(f"{self.name} has no preprocessing stored: call it with preprocessed pictures instead")
-        return np.asarray(self(self.preprocess.normalize(pictures)).argmax(axis=1))
+        logits = self(self.preprocess.normalize(pictures))
+        if logits.ndim != 2:
+            raise KernelError(f"{self.name} gives an output of shape {logits.shape}, not one row of logits per picture")
+        return np.asarray(logits.argmax(axis=1))
 
     def layer(self, name: str) -> IntegerLayer:
         """Return the layer of that name; KernelError lists the names if there is none."""
@@ -148,7 +151,7 @@ class IntegerModel:
         return files.load(path)
 
     def _checked(self, x: ArrayLike) -> NDArray[np.float32]:
-        values = np.asarray(x)
+        values = np.asarray(x.detach() if hasattr(x, "detach") else x)  # a tensor that requires grad included
         expected = "(N, " + ", ".join(map(str, self.input_shape)) + ")"
         if values.shape[1:] != self.input_shape or values.shape[0] == 0:
             raise KernelError(f"{self.name} takes a batch of shape {expected} with N > 0, got {values.shape}")

@@ -49,7 +49,7 @@ class Policy(Protocol):
         ...
 
     def add(
-        self, a: NDArray[Any], b: NDArray[Any], s_a: np.float32, s_b: np.float32, s_out: np.float32
+        self, a: NDArray[Any], b: NDArray[Any], s_a: np.float32, s_b: np.float32, s_out: np.float32, *, bits: int = 8
     ) -> NDArray[np.int64]:
         """Return round((a S_a + b S_b) / S_out), without zero point; a and b have theirs subtracted."""
         ...
@@ -75,8 +75,8 @@ class Float32Policy:
         return np.asarray(np.rint(scaled).astype(np.int64))
 
     def add(
-        self, a: NDArray[Any], b: NDArray[Any], s_a: np.float32, s_b: np.float32, s_out: np.float32
-    ) -> NDArray[np.int64]:
+        self, a: NDArray[Any], b: NDArray[Any], s_a: np.float32, s_b: np.float32, s_out: np.float32, *, bits: int = 8
+    ) -> NDArray[np.int64]:  # (bits matter to the fixed policy only)
         """Return rint(a (S_a / S_out) + b (S_b / S_out)), every operation in float32."""
         left = a.astype(np.float32) * (np.float32(s_a) / np.float32(s_out))
         right = b.astype(np.float32) * (np.float32(s_b) / np.float32(s_out))
@@ -108,11 +108,10 @@ class FixedPolicy:
         )
 
     def add(
-        self, a: NDArray[Any], b: NDArray[Any], s_a: np.float32, s_b: np.float32, s_out: np.float32
+        self, a: NDArray[Any], b: NDArray[Any], s_a: np.float32, s_b: np.float32, s_out: np.float32, *, bits: int = 8
     ) -> NDArray[np.int64]:
         """Bring both inputs to the scale 2 max(S_a, S_b) / 2**shift, add, and requantize the sum."""
-        largest = max(int(np.abs(values).max(initial=0)) for values in (a, b))
-        shift = ADD_LEFT_SHIFT if largest < 2**9 else ADD_LEFT_SHIFT_WIDE
+        shift = ADD_LEFT_SHIFT if bits <= 8 else ADD_LEFT_SHIFT_WIDE
         twice_max = 2.0 * max(float(s_a), float(s_b))
         total = sum(
             multiply_by_fixed(values.astype(np.int64) << shift, fixed_multiplier(float(s) / twice_max))

@@ -132,8 +132,10 @@ class QParams:
                 f"a scale of shape {scale_array.shape} does not fit axis={axis}: "
                 "per channel needs shape (C,) and an axis, per tensor needs shape () and axis=None"
             )
-        if not (np.isfinite(scale_array).all() and (scale_array > 0).all()):
-            raise NumbersError(f"scale must be finite and > 0: got {_short(scale_array)}")
+        if not (np.isfinite(scale_array).all() and (scale_array >= SMALLEST_SCALE).all()):
+            raise NumbersError(
+                f"scale must be finite and > 0, at least {SMALLEST_SCALE:.3g}: got {_short(scale_array)}"
+            )
         if not qmin < qmax:
             raise NumbersError(f"qmin must be below qmax: got {qmin} and {qmax}")
         if (zero_array < qmin).any() or (zero_array > qmax).any():
@@ -224,6 +226,8 @@ def _frozen(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     if np.issubdtype(np.dtype(dtype), np.integer) and not np.issubdtype(source.dtype, np.integer):
         raise NumbersError(f"integers expected, got {source.dtype}: {_short(source)}")
     array = np.array(source, dtype=dtype)
+    if np.issubdtype(array.dtype, np.integer) and not np.array_equal(array, source):
+        raise NumbersError(f"{_short(source)} does not fit into {array.dtype}")
     array.setflags(write=False)
     return array
 

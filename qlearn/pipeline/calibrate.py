@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from qlearn.errors import CalibrationError, GraphError
+from qlearn.errors import CalibrationError, GraphError, PluginError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.integer.layers import SHARING_OPS
+from qlearn.numbers.qparams import ClipRange
 from qlearn.progress import progress
 from qlearn.registry import calibrator, scheme
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from qlearn.graph.model import Node
-    from qlearn.numbers.qparams import ClipRange
     from qlearn.pipeline.recipe import Recipe
 
 
@@ -116,13 +116,19 @@ def calibrate(model: FloatModel, batches: Iterable[Any], recipe: Recipe) -> Cali
     ranges: dict[str, ClipRange] = {}
     for site, observer in calibrators.items():
         with _noted(site, choice.calibrator, None):
-            ranges[site] = observer.compute_range(target)
+            ranges[site] = _is_range(observer.compute_range(target), choice.calibrator)
     return CalibrationTable(ranges, images)
+
+
+def _is_range(value: Any, name: str) -> ClipRange:
+    if not isinstance(value, ClipRange) or value.channels is not None:
+        raise PluginError(f"calibrator {name!r} must return one ClipRange per tensor, got {value!r}")
+    return value
 
 
 def input_of(batch: Any) -> Tensor:
     """Return the input tensor of a batch: the batch itself, or the first of a tuple."""
-    first = batch[0] if isinstance(batch, tuple | list) else batch
+    first = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
     if isinstance(first, np.ndarray):
         first = torch.from_numpy(first)
     if not isinstance(first, torch.Tensor):

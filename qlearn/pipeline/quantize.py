@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qlearn.errors import CalibrationError, FallbackWarning, GraphError, UnsupportedOpError
+from qlearn.errors import CalibrationError, FallbackWarning, GraphError, PluginError, UnsupportedOpError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.integer.layers import SHARING_OPS, code_limits
 from qlearn.numbers.affine import quantize
 from qlearn.numbers.qparams import QParams, float32_scale
+from qlearn.pipeline.calibrate import calibration_sites
 from qlearn.pipeline.simulate import QuantizedLayer, QuantizedModel
 from qlearn.registry import calibrator, scheme
 
@@ -64,6 +65,7 @@ def quantize_model(
     if not isinstance(model, FloatModel):
         raise GraphError(f"quantize_model() takes a traced network, got {type(model).__name__}: use qlearn.trace()")
     fused = fuse_activations(model)
+    _check_table(fused, recipe, table)
     outputs: dict[str, QParams | None] = {}
     layers: list[QuantizedLayer] = []
     for node in fused.nodes:
@@ -89,6 +91,26 @@ def _announce_fallback(node: Node, network: str, *, strict: bool) -> None:
     )
 
 
+def _check_table(fused: FloatModel, recipe: Recipe, table: Mapping[str, ClipRange]) -> None:
+    """A table of another network (folding changes the sites) would give wrong numbers, silently."""
+    if recipe.activations is None:
+        return
+    sites = set(calibration_sites(fused))
+    wrong = sorted(sites.symmetric_difference(table))
+    if wrong:
+        what = "has no" if wrong[0] in sites else "has a"
+        raise CalibrationError(
+            f"{fused.name}: the calibration table {what} site {wrong[0]!r}: calibrate the network that you quantize "
+            "(folding batch norms changes its sites)"
+        )
+
+
+def _is_qparams(value: Any, name: str) -> QParams:
+    if not isinstance(value, QParams):
+        raise PluginError(f"scheme {name!r} returned {type(value).__name__} instead of QParams: its author can mend it")
+    return value
+
+
 def _output_qparams(
     node: Node, outputs: Mapping[str, QParams | None], recipe: Recipe, table: Mapping[str, ClipRange]
 ) -> QParams | None:
@@ -97,14 +119,10 @@ def _output_qparams(
         return None
     if node.op in SHARING_OPS:
         return outputs[node.inputs[0]]
-    if node.name not in table:
-        raise CalibrationError(
-            f"the calibration table has no site {node.name!r}: calibrate the network that you quantize "
-            "(folding batch norms changes its sites)"
-        )
     choice = recipe.activations
     try:
-        return scheme(choice.scheme, bits=choice.bits, signed=choice.signed).qparams(table[node.name])
+        qparams = scheme(choice.scheme, bits=choice.bits, signed=choice.signed).qparams(table[node.name])
+        return _is_qparams(qparams, choice.scheme)
     except Exception as error:
         error.add_note(f"at site {node.name!r}, scheme {choice.scheme!r}, {table[node.name]}")
         raise
@@ -150,7 +168,7 @@ def weight_qparams(
     observer.observe(_tensor(weight))
     target = scheme(recipe.scheme, bits=recipe.bits, signed=recipe.signed)
     clip_range = observer.compute_range(target)
-    qparams = target.qparams(clip_range, axis=0)
+    qparams = _is_qparams(target.qparams(clip_range, axis=0), recipe.scheme)
     if bias is None or s_x is None:
         return qparams
     needed = np.abs(bias).astype(np.float64) / (float(s_x) * BIAS_LIMIT)

@@ -46,6 +46,8 @@ class TensorRecipe:
     def __post_init__(self) -> None:
         if self.granularity not in GRANULARITIES:
             raise RecipeError(f"granularity is one of {', '.join(GRANULARITIES)}: got {self.granularity!r}")
+        if "channel_axis" in self.calibrator_params:
+            raise RecipeError("channel_axis is no parameter of a recipe: granularity='per_channel' sets it for weights")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,6 +90,7 @@ def integer_limits(bits: int, signed: bool) -> tuple[int, int]:
     >>> integer_limits(8, signed=True), integer_limits(3, signed=False)
     ((-128, 127), (0, 7))
     """
+    bits = bits.__index__() if hasattr(bits, "__index__") and not isinstance(bits, bool) else bits  # NumPy's integers
     if isinstance(bits, bool) or not isinstance(bits, int) or not FEWEST_BITS <= bits <= MOST_BITS:
         raise NumbersError(f"bits must be an integer from {FEWEST_BITS} to {MOST_BITS}: got {bits!r}")
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)

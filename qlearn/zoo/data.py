@@ -173,6 +173,11 @@ class Dataset:
         """Yield batches of ``batch_size``."""
         return self.batches(self.batch_size)
 
+    @property
+    def batch_count(self) -> int:
+        """Number of batches that iterating gives."""
+        return -(-len(self) // self.batch_size)
+
     def __repr__(self) -> str:
         labels = "labels" if self.labels is not None else "no labels"
         return f"Dataset({self.name!r}, {len(self)} pictures, {labels}, batch_size={self.batch_size})"

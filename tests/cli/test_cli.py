@@ -154,7 +154,7 @@ ERRORS = {
     "no network": (["info", "json:dumps", "--preprocess", SIZE], "json:dumps"),
     "saving float weights": (
         ["quantize", "tiny_resnet", "--images", "10", "--weights", "float", "--output", "x.qlearn"],
-        "--output saves integer models",
+        "--output saves an integer model",
     ),
     "unknown to fetch": (["fetch", "vgg"], "nothing to fetch"),
     "not the suffix": (["info", "weights.safetensors"], "does not end in .qlearn"),
@@ -165,7 +165,9 @@ ERRORS = {
     "missing checkpoint": (["info", "own_network:build", "--preprocess", SIZE, "--checkpoint", "none"], "no such file"),
     "no module returned": (["info", "own_network:broken", "--preprocess", SIZE], "nn.Module"),
     "no data": (["quantize", "own_network:build", "--preprocess", SIZE], "--data FOLDER"),
-    "missing folder": (["quantize", "tiny_resnet", "--data", "none", "--preprocess", SIZE], "none"),
+    "preprocessing of its own": (["quantize", "tiny_resnet", "--preprocess", SIZE], "leave --preprocess out"),
+    "output in no folder": (["quantize", "tiny_resnet", "--output", "nope/x.qlearn"], "its folder does not exist"),
+    "missing folder": (["quantize", "tiny_resnet", "--data", "none"], "none"),
 }
 
 

@@ -14,11 +14,13 @@ from qlearn.errors import (
     FallbackWarning,
     GraphError,
     NumbersError,
+    PluginError,
     RecipeError,
     UnknownCalibratorError,
     UnknownSchemeError,
     UnsupportedOpError,
 )
+from qlearn.registry import fresh_registry
 
 
 def folded(name="residual"):
@@ -125,8 +127,49 @@ def test_unknown_names_and_contradictions_are_explained():
 
 def test_a_table_of_another_network_is_noticed():
     unfolded = ql.trace(make("depthwise"), pictures(1))
-    with pytest.raises(CalibrationError, match="has no site 'input'"):
+    with pytest.raises(CalibrationError, match="has no site 'depthwise'"):
         ql.quantize_model(unfolded, ql.Recipe(), {})
+    stale = ql.calibrate(unfolded, [pictures(2)], ql.Recipe())
+    with pytest.raises(CalibrationError, match="has a site 'norm1'"):
+        ql.quantize_model(ql.fold_batch_norm(unfolded), ql.Recipe(), stale)
+
+
+class Strange:
+    """A calibrator and a scheme whose author was careless."""
+
+    bits, signed, symmetric, qmin, qmax = 8, True, True, -128, 127
+
+    def __init__(self, **params):
+        pass
+
+    def observe(self, x):
+        pass
+
+    def compute_range(self, scheme):
+        return (-1.0, 1.0)
+
+    def qparams(self, clip_range, axis=0):
+        return 3
+
+    def merge(self, other):
+        pass
+
+    reset = merge
+
+
+def test_what_a_careless_plugin_returns_is_not_believed():
+    network = folded()
+    with fresh_registry({"QLEARN_LOAD_PLUGINS": ""}):
+        ql.register(ql.CalibratorSpec(name="strange", factory=Strange, summary="returns a tuple"))
+        ql.register(ql.SchemeSpec(name="odd", factory=Strange, summary="returns a number"))
+        recipe = ql.Recipe(activations=ql.TensorRecipe(scheme="affine", calibrator="strange"))
+        with pytest.raises(PluginError, match="calibrator 'strange' must return one ClipRange"):
+            ql.calibrate(network, [pictures(2)], recipe)
+        recipe = ql.Recipe(activations=ql.TensorRecipe(scheme="odd"))
+        with pytest.raises(PluginError, match="scheme 'odd' returned int instead of QParams"):
+            ql.quantize_model(network, recipe, ql.calibrate(network, [pictures(2)], recipe))
+    with pytest.raises(RecipeError, match="channel_axis"):
+        ql.TensorRecipe(scheme="affine", calibrator_params={"channel_axis": 1})
 
 
 def test_unsupported_layers_fall_back_with_a_warning_or_are_refused():

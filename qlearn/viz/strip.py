@@ -19,7 +19,7 @@ STAGES = {
     "fold": "batch norm\ninto conv",
     "calibrate": "pictures\n→ ranges",
     "quantize": "ranges\n→ S and Z",
-    "simulate": "rounding\nin float",
+    "simulate": "integers,\nin torch",
     "integer": "int8 and\nint32 only",
     "evaluate": "accuracy,\nSQNR",
 }

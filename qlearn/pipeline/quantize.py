@@ -122,10 +122,20 @@ def _output_qparams(
     choice = recipe.activations
     try:
         qparams = scheme(choice.scheme, bits=choice.bits, signed=choice.signed).qparams(table[node.name])
-        return _is_qparams(qparams, choice.scheme)
+        return _scaled_like_its_input(_is_qparams(qparams, choice.scheme), table[node.name], node, outputs)
     except Exception as error:
         error.add_note(f"at site {node.name!r}, scheme {choice.scheme!r}, {table[node.name]}")
         raise
+
+
+def _scaled_like_its_input(
+    qparams: QParams, clip_range: ClipRange, node: Node, outputs: Mapping[str, QParams | None]
+) -> QParams:
+    """A site that was always zero has no scale of its own: S = 1 would drown the other branch of an add."""
+    source = outputs[node.inputs[0]] if node.inputs else None
+    if source is None or clip_range.lo < clip_range.hi:
+        return qparams
+    return replace(qparams, scale=source.scale)
 
 
 def _quantized_layer(node: Node, outputs: Mapping[str, QParams | None], recipe: Recipe) -> QuantizedLayer:

@@ -124,6 +124,33 @@ def test_a_dead_channel_with_a_constant_keeps_it():
     assert np.abs(layer.bias).max() <= 2**30
 
 
+class DeadBranch(torch.nn.Module):
+    """A residual connection whose one branch is always zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.dead = torch.nn.Conv2d(3, 3, 1)
+        torch.nn.init.zeros_(self.dead.weight)
+        torch.nn.init.constant_(self.dead.bias, -1.0)
+
+    def forward(self, x):
+        return x + torch.relu(self.dead(x))
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e-6])
+@pytest.mark.parametrize("bits", [8, 10, 16])
+def test_a_branch_that_is_always_zero_does_not_drown_the_other(bits, size):
+    network = ql.trace(DeadBranch().requires_grad_(False), pictures(1))
+    x = pictures(8) * size
+    recipe = ql.Recipe(activations=ql.TensorRecipe(scheme="affine", bits=bits))
+    model = ql.quantize_model(network, recipe, ql.calibrate(network, [x], recipe)).to_integer("fixed")
+    codes, add = model.codes(x.numpy()), model.layer("add")
+    inputs = [(codes[site], model.layer(site).output) for site in add.inputs]
+    other = run_layer(add, inputs, policy_named("float32")).astype(int)
+    assert np.abs(codes["add"] - other).max() <= 1
+    assert ql.sqnr_db(x, model(x.numpy())) > 35
+
+
 def test_bad_input_to_either_model_gets_our_error():
     simulated = quantized("residual", ACTIVATIONS[0], WEIGHTS[0])
     integer = simulated.to_integer()

@@ -24,12 +24,16 @@ _HOMES = {
     "Recipe": "qlearn.pipeline.recipe",
     "Scheme": "qlearn.schemes.base",
     "SchemeSpec": "qlearn.schemes.base",
+    "StreamingHistogram": "qlearn.numbers.histogram",
     "TensorRecipe": "qlearn.pipeline.recipe",
     "Trait": "qlearn.calibrators.spec",
     "calibrate": "qlearn.pipeline.calibrate",
+    "calibrate_many": "qlearn.pipeline.calibrate",
     "calibrator": "qlearn.registry",
     "check": "qlearn.classroom.exercises",
+    "check_calibrator": "qlearn.testing",
     "check_environment": "qlearn.classroom.environment",
+    "check_scheme": "qlearn.testing",
     "dequantize": "qlearn.numbers.affine",
     "evaluate": "qlearn.analysis.evaluate",
     "fake_quantize": "qlearn.numbers.affine",
@@ -76,11 +80,13 @@ if TYPE_CHECKING:
     from qlearn.hookspecs import hookimpl
     from qlearn.integer.model import IntegerModel
     from qlearn.numbers.affine import dequantize, fake_quantize, quantize
+    from qlearn.numbers.histogram import StreamingHistogram
     from qlearn.numbers.qparams import ClipRange, QParams
-    from qlearn.pipeline.calibrate import CalibrationTable, calibrate
+    from qlearn.pipeline.calibrate import CalibrationTable, calibrate, calibrate_many
     from qlearn.pipeline.quantize import quantize_model
     from qlearn.pipeline.recipe import Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
     from qlearn.registry import calibrator, plugins, register, scheme, unregister
     from qlearn.schemes.base import Scheme, SchemeSpec
+    from qlearn.testing import check_calibrator, check_scheme
     from qlearn.zoo.load import load

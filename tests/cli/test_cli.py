@@ -127,7 +127,8 @@ def test_plugins(capsys):
     assert code == 0
     assert out.splitlines()[0].split() == ["KIND", "NAME", "PROVIDER", "VERSION", "STATUS", "SUMMARY"]
     names = {row["name"] for row in json.loads(run(capsys, "plugins", "--builtin", "--json")[1])["plugins"]}
-    assert names == {"minmax", "percentile", "affine", "symmetric", "symmetric_restricted"}
+    calibrators = {"minmax", "moving_average", "mean_std", "percentile", "entropy", "mse"}
+    assert names == calibrators | {"affine", "symmetric", "symmetric_restricted"}
     assert run(capsys, "plugins", "--traceback", "nobody")[0] == 1
 
 

@@ -15,6 +15,7 @@ _HOMES = {
     "CalibratorSpec": "qlearn.calibrators.spec",
     "CalibrationTable": "qlearn.pipeline.calibrate",
     "ClipRange": "qlearn.numbers.qparams",
+    "Comparison": "qlearn.analysis.compare",
     "Evaluation": "qlearn.analysis.evaluate",
     "FloatModel": "qlearn.graph.model",
     "IntegerModel": "qlearn.integer.model",
@@ -34,6 +35,7 @@ _HOMES = {
     "check_calibrator": "qlearn.testing",
     "check_environment": "qlearn.classroom.environment",
     "check_scheme": "qlearn.testing",
+    "compare_calibrators": "qlearn.analysis.compare",
     "dequantize": "qlearn.numbers.affine",
     "evaluate": "qlearn.analysis.evaluate",
     "fake_quantize": "qlearn.numbers.affine",
@@ -67,6 +69,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from qlearn.analysis.compare import Comparison, compare_calibrators
     from qlearn.analysis.evaluate import Evaluation, evaluate
     from qlearn.analysis.metrics import sqnr_db
     from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait

@@ -71,8 +71,14 @@ _CALIBRATORS = (
     ),
     ("mean_std", "mean_std:MeanStd", "mean plus and minus k standard deviations", _HISTOGRAM, "paper §7.5"),
     ("percentile", "percentile:Percentile", "percentile of absolute values, or of each tail", _HISTOGRAM, "paper §7.5"),
-    ("entropy", "entropy:Entropy", "least Kullback-Leibler divergence", _HISTOGRAM, "paper §7.5; Migacz 2017"),
-    ("mse", "mse:Mse", "least mean squared error", _HISTOGRAM, "paper §7.5"),
+    (
+        "entropy",
+        "entropy:Entropy",
+        "least Kullback-Leibler divergence",
+        (*_HISTOGRAM, Trait.SCALE_DEPENDENT),
+        "paper §7.5; Migacz 2017",
+    ),
+    ("mse", "mse:Mse", "least mean squared error", _HISTOGRAM, "Max 1960"),
 )
 
 

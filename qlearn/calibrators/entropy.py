@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qlearn.schemes.base import Scheme
 
 _TIE = 1e-9  # divergences closer than this, in nats, count as equal: the wider window wins
-_BLOCK = 1 << 18  # groups looked at together
+_BLOCK = 1 << 14  # groups looked at together
 
 
 class EntropyCalibrator(HistogramCalibrator):
@@ -46,6 +46,11 @@ class EntropyCalibrator(HistogramCalibrator):
 
     With more than bins / 2 levels there is nothing left to group, and the observed range is returned;
     so it is when fewer than L bins are occupied.
+
+    **The place of the bins** matters: the divergence is flat near its minimum and ragged where values are few,
+    so another scale of the data can pick a window far away (trait SCALE_DEPENDENT; powers of two are exact).
+    From 2000 normal values at 8 bits the noise moved by 9 dB, from 20 000 by 4 dB, from 100 000 by 0.4 dB.
+    Rebinning to a fixed number of bins and smoothing the divergence were tried: neither removed the jumps.
 
     KL does not minimise noise. It asks how surprised a reader of the quantized histogram would be,
     whatever the distance of a value from its code, so it clips far outliers that the mean squared error keeps.
@@ -77,7 +82,7 @@ class EntropyCalibrator(HistogramCalibrator):
 
     def bounds(self, statistic: StreamingHistogram, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the best window's range for each channel."""
-        lo, hi = statistic.lo.numpy().copy(), statistic.hi.numpy().copy()
+        lo, hi = statistic.lo.copy(), statistic.hi.copy()
         levels = (scheme.qmax if scheme.symmetric else scheme.qmax - scheme.qmin) + 1
         if levels > self.bins // 2:
             return lo, hi
@@ -165,8 +170,8 @@ class _Prefixes:
         """Sum P log Q, Q not yet divided by its sum, group by group."""
         length = (stop - start)[:, None]
         edges = start[:, None] - (-np.arange(levels + 1) * length) // levels  # first bin of group g: ceil(g n / L)
-        mass, occupied = np.diff(self.mass[edges], axis=1), np.diff(self.occupied[edges], axis=1)
-        log_q = np.log(np.divide(mass, occupied, out=np.ones_like(mass), where=occupied > 0))
+        mass, occupied = (np.diff(before.take(edges), axis=1) for before in (self.mass, self.occupied))
+        log_q = np.log(np.maximum(mass, 1.0) / np.maximum(occupied, 1.0))  # counts are whole: an empty group gives 0
         return np.asarray((mass * log_q).sum(axis=1) + below * log_q[:, 0] + above * log_q[:, -1])
 
 

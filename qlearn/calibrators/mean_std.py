@@ -71,7 +71,7 @@ class MeanStdCalibrator(HistogramCalibrator):
 
     def bounds(self, statistic: StreamingHistogram, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mu -+ k sigma, cut; the scheme makes no difference."""
-        seen = statistic.lo.numpy(), statistic.hi.numpy()
+        seen = statistic.lo, statistic.hi
         lo, hi = seen[0].copy(), seen[1].copy()
         for channel, density in densities_of(statistic).items():
             mean, std = density.mean_std()

@@ -83,7 +83,7 @@ class PercentileCalibrator(HistogramCalibrator):
         else:
             share = (100.0 + self.percent) / 2
             lo, hi = -upper_percentile(statistic, share, flipped=True), upper_percentile(statistic, share)
-        return np.maximum(statistic.lo.numpy(), lo), np.minimum(statistic.hi.numpy(), hi)
+        return np.maximum(statistic.lo, lo), np.minimum(statistic.hi, hi)
 
 
 def absolute_percentile(histogram: StreamingHistogram, percent: float) -> NDArray[np.float64]:

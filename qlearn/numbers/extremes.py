@@ -47,7 +47,7 @@ class Extremes:
 
     def add(self, rows: Rows) -> None:
         """Take one batch into account."""
-        self.lo, self.hi = np.minimum(self.lo, rows.lo.numpy()), np.maximum(self.hi, rows.hi.numpy())
+        self.lo, self.hi = np.minimum(self.lo, rows.lo), np.maximum(self.hi, rows.hi)
 
     def merge(self, other: Self) -> None:
         """Take over what another one saw."""
@@ -83,7 +83,7 @@ class MovingExtremes:
 
     def add(self, rows: Rows) -> None:
         """Take one batch into account."""
-        lo, hi = rows.lo.numpy(), rows.hi.numpy()
+        lo, hi = rows.lo, rows.hi
         if np.isinf(self.lo[0]):  # the first batch
             self.lo, self.hi = lo.copy(), hi.copy()
             return

@@ -43,8 +43,8 @@ class StreamingHistogram:
     ----------
     counts : Tensor, int64, shape (channels, 2 * bins)
         Bin i covers [(i - bins) * w, (i - bins + 1) * w) with w = 2**exponent of its channel.
-    exponents : Tensor, int64, shape (channels,)
-    lo, hi : Tensor, float64, shape (channels,)
+    exponents : ndarray, int64, shape (channels,)
+    lo, hi : ndarray, float64, shape (channels,)
         Smallest and largest value seen (+inf and -inf before any).
 
     Examples
@@ -63,9 +63,9 @@ class StreamingHistogram:
             raise NumbersError(f"bins must be a power of two from 2 to {_MOST_BINS}: got {bins}")
         self.bins = bins
         self.counts = torch.zeros((channels, 2 * bins), dtype=torch.int64)
-        self.exponents = torch.full((channels,), _SMALLEST_EXPONENT, dtype=torch.int64)
-        self.lo = torch.full((channels,), torch.inf, dtype=torch.float64)
-        self.hi = torch.full((channels,), -torch.inf, dtype=torch.float64)
+        self.exponents: NDArray[np.int64] = np.full(channels, _SMALLEST_EXPONENT, np.int64)
+        self.lo: NDArray[np.float64] = np.full(channels, np.inf)
+        self.hi: NDArray[np.float64] = np.full(channels, -np.inf)
 
     @property
     def channels(self) -> int:
@@ -80,7 +80,7 @@ class StreamingHistogram:
     @property
     def widths(self) -> NDArray[np.float64]:
         """Width of one bin, shape (channels,)."""
-        return np.asarray(np.ldexp(1.0, self.exponents.numpy()))
+        return np.asarray(np.ldexp(1.0, self.exponents))
 
     def add(self, values: Tensor | Rows) -> None:
         """Count values of shape (channels, n), floating point, finite; or rows that are checked already.
@@ -91,8 +91,8 @@ class StreamingHistogram:
             If the shape is wrong, n is 0, or a value is NaN or infinite. The histogram is unchanged then.
         """
         rows = values if isinstance(values, Rows) else self._checked(values)
-        self._widen(_exponents_for(torch.maximum(-rows.lo, rows.hi), self.bins))
-        self.lo, self.hi = torch.minimum(self.lo, rows.lo), torch.maximum(self.hi, rows.hi)
+        self._widen(_exponents_for(np.maximum(-rows.lo, rows.hi), self.bins))
+        self.lo, self.hi = np.minimum(self.lo, rows.lo), np.maximum(self.hi, rows.hi)
         for channel, row in enumerate(rows.values):
             signed = bool(rows.lo[channel] < 0)
             self.counts[channel] += self._count(row, int(self.exponents[channel]), signed)
@@ -116,13 +116,13 @@ class StreamingHistogram:
         for channel in range(self.channels):
             shift = int(self.exponents[channel] - other.exponents[channel])
             self.counts[channel] += _coarsened(other.counts[channel], shift)
-        self.lo, self.hi = torch.minimum(self.lo, other.lo), torch.maximum(self.hi, other.hi)
+        self.lo, self.hi = np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi)
 
-    def _widen(self, exponents: Tensor) -> None:
-        for channel in torch.nonzero(exponents > self.exponents).flatten().tolist():
+    def _widen(self, exponents: NDArray[np.int64]) -> None:
+        for channel in np.flatnonzero(exponents > self.exponents):
             shift = int(exponents[channel] - self.exponents[channel])
             self.counts[channel] = _coarsened(self.counts[channel], shift)
-        self.exponents = torch.maximum(self.exponents, exponents)
+        self.exponents = np.maximum(self.exponents, exponents)
 
     def _count(self, row: Tensor, exponent: int, signed: bool) -> Tensor:
         """Count one channel in bins of width 2**exponent, chunk by chunk so that it stays in the cache."""
@@ -169,11 +169,11 @@ def _floor(step: Tensor, chunk: Tensor, exponent: int) -> None:
         step[(chunk < 0) & (step == 0)] = -1
 
 
-def _exponents_for(absmax: Tensor, bins: int) -> Tensor:
+def _exponents_for(absmax: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
     """The smallest exponents for which absmax < bins * 2**exponent; zeros need no width at all."""
-    _, above = torch.frexp(absmax)  # absmax < 2**above
-    exponents = above.to(torch.int64) - (bins.bit_length() - 1)
-    return torch.where(absmax > 0, exponents, _SMALLEST_EXPONENT)
+    _, above = np.frexp(absmax)  # absmax < 2**above
+    exponents = above.astype(np.int64) - (bins.bit_length() - 1)
+    return np.where(absmax > 0, exponents, _SMALLEST_EXPONENT)
 
 
 def _coarsened(counts: Tensor, shift: int) -> Tensor:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from qlearn.numbers.density import Density
 
-_BLOCK = 1 << 18  # look-ups at a time: what fits into the cache
+_BLOCK = 1 << 14  # look-ups at a time: what fits into the cache
 
 
 @dataclass(frozen=True, eq=False)

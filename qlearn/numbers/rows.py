@@ -11,7 +11,7 @@ import torch
 from qlearn.errors import CalibrationError
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
 _LONG = 4096  # torch.aminmax over a whole row is vectorised, over a dimension it is not
@@ -24,13 +24,13 @@ class Rows:
     Parameters
     ----------
     values : Tensor, floating point, shape (C, n)
-    lo, hi : Tensor, float64, shape (C,)
+    lo, hi : ndarray, float64, shape (C,)
         Smallest and largest value of each row.
     """
 
     values: Tensor
-    lo: Tensor
-    hi: Tensor
+    lo: NDArray[np.float64]
+    hi: NDArray[np.float64]
 
     @property
     def channels(self) -> int:
@@ -65,7 +65,7 @@ def rows_of(x: Tensor | ArrayLike, channel_axis: int | None) -> Rows:
         raise CalibrationError(f"a calibrator needs at least one value, got shape {tuple(values.shape)}")
     values = _by_channel(values, channel_axis)
     lo, hi = _extremes(values)
-    if not (torch.isfinite(lo).all() and torch.isfinite(hi).all()):  # aminmax passes NaN on
+    if not (np.isfinite(lo).all() and np.isfinite(hi).all()):  # aminmax passes NaN on
         bad = int(values.numel() - torch.isfinite(values).sum())
         raise CalibrationError(f"{bad} of {values.numel()} values are NaN or Inf: clean the data, or find the layer")
     return Rows(values, lo, hi)
@@ -79,10 +79,10 @@ def _by_channel(values: Tensor, channel_axis: int | None) -> Tensor:
     return values.movedim(channel_axis, 0).flatten(1) if values.ndim > 1 else values.reshape(-1, 1)
 
 
-def _extremes(values: Tensor) -> tuple[Tensor, Tensor]:
+def _extremes(values: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if values.shape[1] < _LONG:
         found = [tuple(torch.aminmax(values, dim=1))]
     else:
         found = [tuple(extreme.reshape(1) for extreme in torch.aminmax(row)) for row in values]
-    lo, hi = (torch.cat(side).to("cpu", torch.float64) for side in zip(*found, strict=True))
+    lo, hi = (torch.cat(side).to("cpu", torch.float64).numpy() for side in zip(*found, strict=True))
     return lo, hi

@@ -95,7 +95,7 @@ class StreamingHistogram:
         self.lo, self.hi = np.minimum(self.lo, rows.lo), np.maximum(self.hi, rows.hi)
         for channel, row in enumerate(rows.values):
             signed = bool(rows.lo[channel] < 0)
-            self.counts[channel] += self._count(row, int(self.exponents[channel]), signed)
+            self._count(row, int(self.exponents[channel]), signed, self.counts[channel])
 
     def _checked(self, values: Tensor) -> Rows:
         if values.ndim != 2 or values.shape[0] != self.channels or values.shape[1] == 0:
@@ -124,12 +124,11 @@ class StreamingHistogram:
             self.counts[channel] = _coarsened(self.counts[channel], shift)
         self.exponents = np.maximum(self.exponents, exponents)
 
-    def _count(self, row: Tensor, exponent: int, signed: bool) -> Tensor:
+    def _count(self, row: Tensor, exponent: int, signed: bool, counts: Tensor) -> None:
         """Count one channel in bins of width 2**exponent, chunk by chunk so that it stays in the cache."""
-        counts = torch.zeros(2 * self.bins, dtype=torch.int64, device=row.device)
         if exponent == _SMALLEST_EXPONENT:  # nothing but zeros so far
-            counts[self.bins] = row.numel()
-            return counts.cpu()
+            counts[self.bins] += row.numel()
+            return
         narrow = row.dtype != torch.float64 and exponent > _FLOAT32_SAFE
         dtype = torch.float32 if narrow else torch.float64
         size = min(_CHUNK, row.numel()) if row.device.type == "cpu" else row.numel()
@@ -147,9 +146,8 @@ class StreamingHistogram:
                 _floor(step, chunk, exponent)
             bin_number = index[:n].copy_(step)  # copying cuts off: the floor of what is not negative
             bin_number += offsets[:n]
-            found = torch.bincount(bin_number, minlength=lanes * side).view(lanes, side).sum(dim=0)
-            counts[2 * self.bins - side :] += found
-        return counts.cpu()
+            found = torch.bincount(bin_number, minlength=lanes * side)
+            counts[2 * self.bins - side :] += (found if lanes == 1 else found.view(lanes, side).sum(dim=0)).cpu()
 
 
 @functools.lru_cache(maxsize=4)

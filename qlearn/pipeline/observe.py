@@ -45,6 +45,9 @@ class SiteObservers:
     sites: dict[str, list[Calibrator]]
     images: int = 0
 
+    def __post_init__(self) -> None:
+        self._groups = {site: share_statistics(calibrators) for site, calibrators in self.sites.items()}
+
     @classmethod
     def of(cls, names: Iterable[str], choices: Sequence[TensorRecipe]) -> Self:
         """Make fresh calibrators for the sites."""
@@ -62,7 +65,7 @@ class SiteObservers:
 
     def _observe(self, site: str, value: Tensor) -> None:
         rows = None
-        for group in share_statistics(self.sites[site]):
+        for group in self._groups[site]:
             leader = group[0]
             with noted(site, self._name_of(site, leader), value):
                 if isinstance(leader, StatisticCalibrator):
@@ -77,7 +80,7 @@ class SiteObservers:
         """Take over what a worker saw."""
         for site, calibrators in self.sites.items():
             theirs = {id(mine): other for mine, other in zip(calibrators, other.sites[site], strict=True)}
-            for group in share_statistics(calibrators):
+            for group in self._groups[site]:
                 leader = group[0]
                 with noted(site, self._name_of(site, leader), None):
                     leader.merge(theirs[id(leader)])

@@ -13,6 +13,7 @@
     ├── KernelError                        an integer kernel was given what it cannot compute
     │   └── AccumulatorOverflowError       a layer's sum may leave int32
     ├── ModelFileError (ValueError)        a damaged or foreign model file
+    ├── MissingDependencyError (ImportError)   an optional package is not installed
     ├── DataError                          pictures, labels or weights that cannot be used
     │   ├── MissingDataError (FileNotFoundError)
     │   └── ChecksumError (ValueError)
@@ -73,6 +74,10 @@ class AccumulatorOverflowError(KernelError):
 
 class ModelFileError(QLearnError, ValueError):
     """A model file is damaged, or was not written by qlearn."""
+
+
+class MissingDependencyError(QLearnError, ImportError):
+    """An optional package is not installed; the message says which extra brings it."""
 
 
 class DataError(QLearnError):

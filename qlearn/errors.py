@@ -12,6 +12,7 @@
     │   └── UnsupportedOpError             a layer that has no integer kernel, under strict
     ├── KernelError                        an integer kernel was given what it cannot compute
     │   └── AccumulatorOverflowError       a layer's sum may leave int32
+    ├── ExportError                        a model that the other program's file cannot hold
     ├── ModelFileError (ValueError)        a damaged or foreign model file
     ├── MissingDependencyError (ImportError)   an optional package is not installed
     ├── DataError                          pictures, labels or weights that cannot be used
@@ -70,6 +71,10 @@ class KernelError(QLearnError):
 
 class AccumulatorOverflowError(KernelError):
     """The sum of a layer may leave int32 for some input."""
+
+
+class ExportError(QLearnError):
+    """A layer cannot be written to the file of another program; it is named."""
 
 
 class ModelFileError(QLearnError, ValueError):

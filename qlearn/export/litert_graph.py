@@ -97,6 +97,8 @@ OPERATIONS: dict[str, Operation] = {
     "RESHAPE": Operation(22, 1, Options("ReshapeOptions", 17)),
     "SOFTMAX": Operation(25, 2, Options("SoftmaxOptions", 9, (("beta", 0, "float32", 0),))),
     "TANH": Operation(28, 2),
+    "MAXIMUM": Operation(55, 2, Options("MaximumMinimumOptions", 39)),
+    "MINIMUM": Operation(57, 2, Options("MaximumMinimumOptions", 39)),
     "PAD": Operation(34, 2, Options("PadOptions", 22)),
     "TRANSPOSE": Operation(39, 2, Options("TransposeOptions", 26)),
     "MEAN": Operation(40, 2, Options("ReducerOptions", 27, (("keepDims", 0, "bool", 0),))),

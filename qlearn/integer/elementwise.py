@@ -24,7 +24,9 @@ ADD_LEFT_SHIFT, ADD_LEFT_SHIFT_WIDE = 20, 15
 
 
 def add_fixed(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams, *, sign: int = 1) -> Codes:
-    """Compute a ± b: bring both to the scale 2 max(S_a, S_b) / 2**20, add, and rescale the sum; three fixed-point products.
+    """Compute a ± b: bring both to the scale 2 max(S_a, S_b) / 2**20, add, rescale the sum.
+
+    Three fixed-point products, each rounded twice.
 
     References
     ----------

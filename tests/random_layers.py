@@ -1,5 +1,7 @@
 """Seeded random layers of every operation, with input codes: what kernels and runtimes are compared on."""
 
+import functools
+
 import numpy as np
 
 from qlearn.integer.layers import IntegerLayer, code_limits
@@ -70,7 +72,7 @@ def conv2d(rng, clamps=True, depthwise=False):
     kernel, stride = (tuple(int(v) for v in rng.integers(1, 4, 2)) for _ in range(2))
     dilation = (1, 1) if rng.random() < 0.7 else tuple(int(v) for v in rng.integers(1, 3, 2))
     height, width = (1, 1) if rng.random() < 0.05 else (int(v) for v in rng.integers(5, 24, 2))
-    sides = [same(n, *each) for n, *each in zip((height, width), kernel, stride, dilation)]
+    sides = [same(n, *each) for n, *each in zip((height, width), kernel, stride, dilation, strict=True)]
     padding = (*sides[0], *sides[1])
     if height > 1 and rng.random() < 0.5:
         padding = (0, 0, 0, 0) if rng.random() < 0.5 else tuple(int(v) for v in rng.integers(0, 3, 4))
@@ -126,7 +128,7 @@ def multiply(rng, clamps=True):
     return _two(rng, "multiply", lambda a, b: qparams(rng, 120 * float(a.scale * b.scale)), clamps, broadcast=wide)
 
 
-def concat(rng, clamps=False, same_scale=True):
+def concat(rng, clamps=False, same_scale=False):
     a, q = _picture(rng), qparams(rng)
     b = codes(rng, (a.shape[0], int(rng.integers(1, 9)), *a.shape[2:]))
     other = q if same_scale else qparams(rng)
@@ -145,7 +147,7 @@ def pool(op):
         x, q = _picture(rng), qparams(rng)
         kernel = tuple(int(rng.integers(1, min(6, size) + 1)) for size in x.shape[2:])
         stride = tuple(int(v) for v in rng.integers(1, 4, 2))
-        sides = [same(n, k, s, 1) for n, k, s in zip(x.shape[2:], kernel, stride)]
+        sides = [same(n, k, s, 1) for n, k, s in zip(x.shape[2:], kernel, stride, strict=True)]
         padding = (*sides[0], *sides[1]) if rng.random() < 0.5 else (0, 0, 0, 0)
         attrs = {"kernel": kernel, "stride": stride, "padding": padding}
         if op == "avg_pool2d":
@@ -209,6 +211,7 @@ LAYERS = {
     "subtract": subtract,
     "multiply": multiply,
     "concat": concat,
+    "concat, one scale": functools.partial(concat, same_scale=True),
     "average pool": pool("avg_pool2d"),
     "max pool": pool("max_pool2d"),
     "mean": mean,
@@ -216,6 +219,7 @@ LAYERS = {
     "sigmoid": unary("sigmoid"),
     "tanh": unary("tanh"),
     "hard_swish": unary("hard_swish"),
+    "silu": unary("silu"),
     "convert": convert,
     "pad": pad,
     "slice": strided_slice,

@@ -71,6 +71,11 @@ class Qdq:
         inputs = [self.constant(integers), self.constant(s), self.constant(np.zeros(s.shape, integers.dtype))]
         return self.node("DequantizeLinear", inputs, **({"axis": axis} if s.ndim else {}))
 
+    def requantized(self, value, q):
+        return self.node(
+            "DequantizeLinear", [self.node("QuantizeLinear", [value, *self._parameters(q)]), *self._parameters(q)]
+        )
+
     def finish(self, value, q, shape):
         import onnxruntime
         from onnx import TensorProto, helper
@@ -89,40 +94,57 @@ def _windowed(layer):
     return {"strides": layer.attrs["stride"], "pads": (top, left, bottom, right)}
 
 
-def onnx_node(graph, layer, values, s_x):
-    """One of our operations as float nodes between DequantizeLinear and QuantizeLinear."""
-    attrs = layer.attrs
-    if layer.op in ("conv2d", "linear"):
-        s_w = layer.weight_qparams.scale
-        parts = [*values, graph.weights(layer.weight, s_w), graph.weights(layer.bias, np.float32(s_x) * s_w)]
-        if layer.op == "linear":
-            return graph.node("Gemm", parts, transB=1)
-        return graph.node("Conv", parts, group=attrs["groups"], dilations=attrs["dilation"], **_windowed(layer))
-    if layer.op in ("avg_pool2d", "max_pool2d"):
-        name = {"avg_pool2d": "AveragePool", "max_pool2d": "MaxPool"}[layer.op]
-        return graph.node(name, values, kernel_shape=attrs["kernel"], **_windowed(layer))
-    if layer.op == "mean":
-        pooled = graph.node("GlobalAveragePool", values)
-        return pooled if attrs["keepdim"] else graph.node("Flatten", [pooled])
-    if layer.op == "unary":
-        names = {"sigmoid": "Sigmoid", "tanh": "Tanh", "hard_swish": "HardSwish"}
-        return graph.node(names[attrs["function"]], values)
-    if layer.op == "concat":
-        return graph.node("Concat", values, axis=attrs["axis"])
-    if layer.op == "softmax":
-        return graph.node("Softmax", values, axis=-1)
-    return (
-        values[0]
-        if layer.op == "convert"
-        else graph.node({"add": "Add", "subtract": "Sub", "multiply": "Mul"}[layer.op], values)
-    )
+def _onnx_weighted(graph, layer, values, s_x):
+    s_w = layer.weight_qparams.scale
+    parts = [*values, graph.weights(layer.weight, s_w), graph.weights(layer.bias, np.float32(s_x) * s_w)]
+    if layer.op == "linear":
+        return graph.node("Gemm", parts, transB=1)
+    return graph.node("Conv", parts, group=layer.attrs["groups"], dilations=layer.attrs["dilation"], **_windowed(layer))
+
+
+def _onnx_mean(graph, layer, values, s_x):
+    pooled = graph.node("GlobalAveragePool", values)
+    return pooled if layer.attrs["keepdim"] else graph.node("Flatten", [graph.requantized(pooled, layer.output)])
+
+
+def _onnx_unary(graph, layer, values, s_x):
+    if layer.attrs["function"] == "silu":
+        return graph.node("Mul", [*values, graph.node("Sigmoid", values)])
+    names = {"sigmoid": "Sigmoid", "tanh": "Tanh", "hard_swish": "HardSwish"}
+    return graph.node(names[layer.attrs["function"]], values)
+
+
+def _onnx_pool(graph, layer, values, s_x):
+    name = {"avg_pool2d": "AveragePool", "max_pool2d": "MaxPool"}[layer.op]
+    return graph.node(name, values, kernel_shape=layer.attrs["kernel"], **_windowed(layer))
+
+
+def _onnx_plain(name, **attributes):
+    return lambda graph, layer, values, s_x: graph.node(name, values, **attributes)
+
+
+ONNX_NODES = {
+    "conv2d": _onnx_weighted,
+    "linear": _onnx_weighted,
+    "avg_pool2d": _onnx_pool,
+    "max_pool2d": _onnx_pool,
+    "mean": _onnx_mean,
+    "unary": _onnx_unary,
+    "concat": _onnx_plain("Concat", axis=1),
+    "softmax": _onnx_plain("Softmax", axis=-1),
+    "add": _onnx_plain("Add"),
+    "subtract": _onnx_plain("Sub"),
+    "multiply": _onnx_plain("Mul"),
+    "convert": lambda graph, layer, values, s_x: values[0],
+}
+"""Each of our operations as float nodes between DequantizeLinear and QuantizeLinear."""
 
 
 def onnx_layer(layer, inputs, shape):
     """The codes that ONNX Runtime gives for one layer."""
     graph = Qdq()
     values = [graph.input(name, x.shape, q) for name, (x, q) in zip(layer.inputs, inputs, strict=True)]
-    value = onnx_node(graph, layer, values, inputs[0][1].scale)
+    value = ONNX_NODES[layer.op](graph, layer, values, inputs[0][1].scale)
     session = graph.finish(value, layer.output, shape)
     feeds = {
         name: (x.astype(np.int16) + 128).astype(np.uint8) for name, (x, _) in zip(layer.inputs, inputs, strict=True)

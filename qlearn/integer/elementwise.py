@@ -108,11 +108,12 @@ def add_onnxruntime(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams, 
     if sign < 0:
         real = _real(a, qa) - _real(b, qb)
         return np.asarray(np.rint(real / out.scale).astype(np.int64)) + out.zero_point
-    (a, za), (b, zb), zo = _unsigned(a, qa), _unsigned(b, qb), _unsigned_zero(out)
-    ratio_a, ratio_b = qa.scale / out.scale, qb.scale / out.scale
+    (a, za), (b, zb) = ((x.astype(np.int64) + unsigned_offset(q), int(q.zero_point) + unsigned_offset(q))
+                        for x, q in ((a, qa), (b, qb)))  # fmt: skip
+    zo, ratio_a, ratio_b = int(out.zero_point) + unsigned_offset(out), qa.scale / out.scale, qb.scale / out.scale
     constant = np.float32(zo) - (ratio_a * np.float32(za) + ratio_b * np.float32(zb))
     total = fused_multiply_add(a, ratio_a, fused_multiply_add(b, ratio_b, constant))
-    return np.asarray(np.rint(total).astype(np.int64)) - zo + out.zero_point
+    return np.asarray(np.rint(total).astype(np.int64)) - unsigned_offset(out)
 
 
 def multiply_fixed(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams) -> Codes:
@@ -138,7 +139,7 @@ def multiply_float32(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams)
 
     References
     ----------
-    XNNPACK, ``qs8-vmul``; ONNX Runtime, ``QLinearMul``.
+    XNNPACK, ``qs8-vmul``.
 
     Examples
     --------
@@ -149,6 +150,25 @@ def multiply_float32(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams)
     """
     product = (_centred(a, qa) * _centred(b, qb)).astype(np.float32)
     return np.asarray(np.rint(product * (qa.scale * qb.scale / out.scale)).astype(np.int64)) + out.zero_point
+
+
+def multiply_onnxruntime(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams) -> Codes:
+    """Compute a b as `multiply_float32`, but the zero point (of uint8 codes) is added before rounding.
+
+    References
+    ----------
+    ONNX Runtime, ``QLinearMul``.
+
+    Examples
+    --------
+    >>> from qlearn.numbers.qparams import QParams
+    >>> q, odd = QParams(0.5, 0, -128, 127), QParams(0.5, 1, -128, 127)
+    >>> multiply_onnxruntime(np.int8([3, -3]), np.int8([3, 3]), q, q, odd)     # 5.5 and -3.5: ties to the even code
+    array([ 6, -4])
+    """
+    product = (_centred(a, qa) * _centred(b, qb)).astype(np.float32) * (qa.scale * qb.scale / out.scale)
+    offset = unsigned_offset(out)
+    return np.asarray(np.rint(product + np.float32(int(out.zero_point) + offset)).astype(np.int64)) - offset
 
 
 def convert_fixed(x: Codes, qx: QParams, out: QParams) -> Codes:
@@ -213,11 +233,13 @@ def _real(codes: Codes, q: QParams) -> NDArray[np.float32]:
     return np.asarray(_centred(codes, q).astype(np.float32) * q.scale)
 
 
-def _unsigned(codes: Codes, q: QParams) -> tuple[NDArray[np.int64], int]:
-    """Codes and zero point in the dtype of ONNX Runtime's fast kernels, uint8: int8 moves up by 128."""
-    offset = 128 if q.qmin < 0 else 0
-    return codes.astype(np.int64) + offset, int(q.zero_point) + offset
+def unsigned_offset(q: QParams) -> int:
+    """Return what is added to codes to make them uint8, the dtype of ONNX Runtime's fast kernels: 128 for int8.
 
-
-def _unsigned_zero(q: QParams) -> int:
-    return int(q.zero_point) + (128 if q.qmin < 0 else 0)
+    Examples
+    --------
+    >>> from qlearn.numbers.qparams import QParams
+    >>> unsigned_offset(QParams(0.5, 1, -128, 127)), unsigned_offset(QParams(0.5, 1, 0, 255))
+    (128, 0)
+    """
+    return 128 if q.qmin < 0 else 0

@@ -10,12 +10,13 @@ operation           litert_reference   xnnpack          onnxruntime         fixe
 conv2d              Q31, twice         float32          float32             Q31 / float32
 linear              float64, away      float32          float32             Q31 / float32
 add                 Q31, three times   21 bits, up      float32, fused      Q31 / float32
-multiply            Q31                float32          float32             Q31 / float32
+multiply            Q31                float32          float32, Z in       Q31 / float32
 mean                Q31                float32, Z in    float32             Q31 / float32
 average pool        away               away             float32, Z in       away
 change of scale     Q31                8 bits, up       float32             Q31 / float32
 softmax             fixed point        float32          float32             fixed / float32
-hard-swish          16 bits            16 bits          float32             float64
+sigmoid, tanh       float32, away      float32, Z in    rational function   float64, away
+hard-swish          16 bits            16 bits          float32             float64, away
 quantize            x / S, away        x (1/S), even    x / S, even         x (1/S), even
 ==================  =================  ===============  ==================  ===================
 
@@ -30,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.errors import KernelError
-from qlearn.integer import elementwise, reduce, reference, tables
+from qlearn.integer import elementwise, reduce, reference, softmax, tables
 from qlearn.integer.requantize import (
     requantize_fixed,
     requantize_float32,
@@ -114,7 +115,7 @@ FIXED = Profile(
     mean=reduce.mean_fixed,
     average=reduce.average_half_away,
     convert=elementwise.convert_fixed,
-    softmax=tables.softmax_fixed,
+    softmax=softmax.softmax_fixed,
     table=tables.unary_table,
     quantize=reference.quantize,
 )
@@ -128,7 +129,7 @@ FLOAT32 = Profile(
     mean=reduce.mean_float32,
     average=reduce.average_half_away,
     convert=elementwise.convert_float32,
-    softmax=tables.softmax_float,
+    softmax=softmax.softmax_float,
     table=tables.unary_table,
     quantize=reference.quantize,
 )
@@ -136,23 +137,26 @@ LITERT_REFERENCE = replace(
     FIXED,
     name="litert_reference",
     linear=requantize_float64,
-    table=tables.unary_table_litert,
+    table=tables.table_litert,
     quantize=_quantize_away,
 )
 XNNPACK = replace(
     FLOAT32,
     name="xnnpack",
+    wide=requantize_wide,
     add=elementwise.add_xnnpack,
     mean=reduce.mean_xnnpack,
     convert=elementwise.convert_xnnpack,
-    table=tables.unary_table_litert,
-    wide=requantize_wide,
+    table=tables.table_xnnpack,
 )
 ONNXRUNTIME = replace(
     FLOAT32,
     name="onnxruntime",
     add=elementwise.add_onnxruntime,
+    multiply=elementwise.multiply_onnxruntime,
+    mean=reduce.mean_onnxruntime,
     average=reduce.average_onnxruntime,
+    table=tables.table_onnxruntime,
     quantize=_quantize_divide,
 )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.integer import reference
+from qlearn.integer.elementwise import unsigned_offset
 from qlearn.integer.requantize import FixedMultiplier, fixed_multiplier, multiply_by_fixed, requantize_float32
 
 if TYPE_CHECKING:
@@ -51,11 +52,7 @@ def mean_fixed(total: Codes, count: int, qx: QParams, out: QParams) -> Codes:
 
 
 def mean_float32(total: Codes, count: int, qx: QParams, out: QParams) -> Codes:
-    """Mean from the sum: rint(float32(sum - count Z_x) * M) + Z_y, with M = float32(S_x / count) / S_y.
-
-    References
-    ----------
-    ONNX Runtime, ``QLinearGlobalAveragePool``.
+    """Mean from the sum: rint(float32(sum - count Z_x) * M) + Z_y, with M = float32(S_x * float32(1 / count)) / S_y.
 
     Examples
     --------
@@ -67,6 +64,24 @@ def mean_float32(total: Codes, count: int, qx: QParams, out: QParams) -> Codes:
     share = np.float32(1.0 / count)
     centred = _centred_sum(total, count, qx)
     return requantize_float32(centred, qx.scale, share, out.scale, axis=None) + out.zero_point
+
+
+def mean_onnxruntime(total: Codes, count: int, qx: QParams, out: QParams) -> Codes:
+    """Mean from the sum: as `mean_float32`, with M = S_x / float32(S_y count).
+
+    References
+    ----------
+    ONNX Runtime, ``QLinearGlobalAveragePool``.
+
+    Examples
+    --------
+    >>> from qlearn.numbers.qparams import QParams
+    >>> q = QParams(0.5, 0, -128, 127)
+    >>> mean_onnxruntime(np.int64([3, -3, 5]), 2, q, q)
+    array([ 2, -2,  2])
+    """
+    steps = _centred_sum(total, count, qx).astype(np.float32) * (qx.scale / (out.scale * np.float32(count)))
+    return np.asarray(np.rint(steps).astype(np.int64)) + out.zero_point
 
 
 def mean_xnnpack(total: Codes, count: int, qx: QParams, out: QParams) -> Codes:
@@ -114,7 +129,7 @@ def average_half_away(windows: reference.Windows, qx: QParams, out: QParams) -> 
 def average_onnxruntime(windows: reference.Windows, qx: QParams, out: QParams) -> Codes:
     """Mean of each window in float32: dequantized values added one after the other, divided, and quantized.
 
-    The zero point is added before rounding.
+    The zero point (of uint8 codes) is added before rounding.
 
     References
     ----------
@@ -132,7 +147,8 @@ def average_onnxruntime(windows: reference.Windows, qx: QParams, out: QParams) -
     for window in windows.values:
         total += (window.astype(np.int64) - qx.zero_point).astype(np.float32) * qx.scale
     mean = total / windows.count.astype(np.float32)
-    return np.asarray(np.rint(mean / out.scale + np.float32(out.zero_point)).astype(np.int64))
+    offset = unsigned_offset(out)
+    return np.asarray(np.rint(mean / out.scale + np.float32(int(out.zero_point) + offset)).astype(np.int64)) - offset
 
 
 def _centred_sum(total: Codes, count: int, qx: QParams) -> NDArray[np.int64]:

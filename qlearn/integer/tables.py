@@ -1,4 +1,4 @@
-"""Functions of one number as a table of 256 codes (paper §4), and softmax.
+"""Functions of one number as a table of 256 codes (paper §4).
 
 An 8-bit tensor takes at most 256 values, so any function of one number is a table, and running it is one look-up.
 """
@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.errors import KernelError
-from qlearn.integer.requantize import (
-    doubling_high_mul,
-    fixed_multiplier,
-    multiply_by_fixed,
-    round_half_away,
-    rounding_shift,
-)
+from qlearn.integer.requantize import fixed_multiplier, round_half_away, rounding_shift
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +37,28 @@ UNARY: dict[str, Callable[[Real], Real]] = {
     "hard_sigmoid": lambda x: np.clip(x + 3.0, 0.0, 6.0) / 6.0,
 }
 """The functions that a ``unary`` layer may name, in float64."""
+
+RATIONAL = {
+    "sigmoid": (
+        18.0,
+        (4.37031012579801e-11, 1.15627324459942e-07, 6.08574864600143e-05, 8.51377133304701e-03, 2.48287947061529e-01),
+        (6.10247389755681e-13, 5.76102136993427e-09, 6.29106785017040e-06, 1.70198817374094e-03, 1.16817656904453e-01,
+         9.93151921023180e-01),
+    ),
+    "tanh": (
+        9.0,
+        (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08,
+         1.48572235717979e-05, 6.37261928875436e-04, 4.89352455891786e-03),
+        (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03),
+    ),
+}  # fmt: skip
+"""x p(x**2) / q(x**2), with x clipped: the approximations of Eigen and MLAS, highest power first."""
+
+UNARY32: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "sigmoid": lambda x: np.float32(1) / (np.float32(1) + np.exp(-x.astype(np.float64)).astype(np.float32)),
+    "tanh": lambda x: np.tanh(x.astype(np.float64)).astype(np.float32),
+}
+"""The same with float32 arithmetic around a correctly rounded exponential, as C computes them."""
 
 FIXED_OUTPUTS = {"sigmoid": (1 / 256, -128), "tanh": (1 / 128, 0), "softmax": (1 / 256, -128)}
 """Scale and zero point of int8 outputs that LiteRT prescribes: their range is known beforehand."""
@@ -78,22 +94,77 @@ def unary_table(function: str, qx: QParams, out: QParams) -> Codes:
     return _saturated(round_half_away(UNARY[function](real) / float(out.scale)) + out.zero_point, out)
 
 
-def unary_table_litert(function: str, qx: QParams, out: QParams) -> Codes:
-    """As `unary_table`, except hard-swish, which LiteRT computes in 16-bit fixed point on all its kernels.
+def table_litert(function: str, qx: QParams, out: QParams) -> Codes:
+    """The table in float32, halves away; hard-swish in fixed point.
 
     References
     ----------
-    LiteRT, ``HardSwish`` of the reference kernels: x on a scale 128 times finer, times relu6(x + 3) / 6 on the
-    scale 3 / 2**15.
+    LiteRT, ``PopulateLookupTable`` of LOGISTIC and TANH.
 
     Examples
     --------
     >>> from qlearn.numbers.qparams import QParams
-    >>> unary_table_litert("hard_swish", QParams(1.0, 0, -4, 3), QParams(0.1, 0, -128, 127))
+    >>> table_litert("hard_swish", QParams(1.0, 0, -4, 3), QParams(0.1, 0, -128, 127))
     array([ 0,  0, -3, -3,  0,  7, 17, 30], dtype=int8)
     """
-    if function != "hard_swish":
+    if function in UNARY32:
+        steps = UNARY32[function](_real32(qx)) * (np.float32(1) / out.scale)
+        return _saturated(round_half_away(steps) + out.zero_point, out)
+    return hard_swish_fixed(qx, out) if function == "hard_swish" else unary_table(function, qx, out)
+
+
+def table_xnnpack(function: str, qx: QParams, out: QParams) -> Codes:
+    """The table in float32, ties to the even code (the zero point is added before rounding); hard-swish as LiteRT.
+
+    Examples
+    --------
+    >>> from qlearn.numbers.qparams import QParams
+    >>> table_xnnpack("sigmoid", QParams(1.0, 0, -2, 1), QParams(1 / 256, -128, -128, 127))
+    array([-97, -59,   0,  59], dtype=int8)
+    """
+    if function in UNARY32:
+        steps = UNARY32[function](_real32(qx)) * (np.float32(1) / out.scale)
+        return _saturated(np.rint(steps + np.float32(out.zero_point)), out)
+    return table_litert(function, qx, out)
+
+
+def table_onnxruntime(function: str, qx: QParams, out: QParams) -> Codes:
+    """The table in float32, ties to even; sigmoid and tanh are the rational functions that MLAS has for them.
+
+    Examples
+    --------
+    >>> from qlearn.numbers.qparams import QParams
+    >>> table_onnxruntime("silu", QParams(1.0, 0, -2, 1), QParams(0.01, 0, -128, 127))
+    array([-24, -27,   0,  73], dtype=int8)
+    """
+    x = _real32(qx)
+    if function in RATIONAL:
+        real = _rational(x, function)
+    elif function == "silu":
+        real = x * _rational(x, "sigmoid")
+    elif function in ("hard_swish", "hard_sigmoid"):
+        gate = np.clip(x * np.float32(1 / 6) + np.float32(0.5), 0, 1)
+        real = x * gate if function == "hard_swish" else gate
+    else:
         return unary_table(function, qx, out)
+    return _saturated(np.rint(real / out.scale) + out.zero_point, out)
+
+
+def hard_swish_fixed(qx: QParams, out: QParams) -> Codes:
+    """The table of x relu6(x + 3) / 6 in 16-bit fixed point, as all kernels of LiteRT compute it.
+
+    x is taken on a scale 128 times finer, and relu6(x + 3) / 6 on the scale 3 / 2**15.
+
+    References
+    ----------
+    LiteRT, ``HardSwish`` of the reference kernels.
+
+    Examples
+    --------
+    >>> from qlearn.numbers.qparams import QParams
+    >>> hard_swish_fixed(QParams(1.0, 0, -4, 3), QParams(0.1, 0, -128, 127))
+    array([ 0,  0, -3, -3,  0,  7, 17, 30], dtype=int8)
+    """
     fine = np.arange(qx.qmin - int(qx.zero_point), qx.qmax - int(qx.zero_point) + 1, dtype=np.int64) << 7
     fine_scale = float(np.float32(1 / 128) * qx.scale)
     to_out, out_shift = _int16_multiplier(float(np.float32(fine_scale) / out.scale))
@@ -106,86 +177,30 @@ def unary_table_litert(function: str, qx: QParams, out: QParams) -> Codes:
         gate = np.clip(gate << 1, INT16.min, INT16.max)
     gate = rounding_shift(gate, max(-gate_shift, 0))
     gate = (gate + 2**15) >> 1  # from [-1, 1] to [0, 1]
-    product = (gate * _high_mul16(fine, to_out) * 2) >> 16
+    product = gate * _high_mul16(fine, to_out)
+    product = np.sign(product) * (np.abs(product) >> 15)  # this one rounds towards zero
     return _saturated(rounding_shift(product, max(-out_shift, 0)) + out.zero_point, out)
 
 
-def softmax_float(x: Codes, qx: QParams, out: QParams, beta: float = 1.0) -> Codes:
-    """Softmax over the last axis: e**(beta S_x (q - max)), divided by the sum; a table of 256 float32 exponentials.
-
-    Examples
-    --------
-    >>> from qlearn.numbers.qparams import QParams
-    >>> softmax_float(np.int8([[0, 0], [0, 10]]), QParams(0.1, 0, -128, 127), QParams(1 / 256, -128, -128, 127))
-    array([[  0,   0],
-           [-59,  59]])
-    """
-    codes = x.astype(np.int64)
-    below = codes.max(axis=-1, keepdims=True) - codes
-    table = np.exp(-float(np.float32(qx.scale * np.float32(beta))) * np.arange(2**qx.bits)).astype(np.float32)
-    powers = table[below]
-    total = np.cumsum(powers, axis=-1, dtype=np.float32)[..., -1:]
-    factor = np.float32(1) / (total * out.scale)
-    return np.asarray(np.rint(powers * factor).astype(np.int64)) + out.zero_point
+def _real32(qx: QParams) -> NDArray[np.float32]:
+    """The real numbers of all codes."""
+    return np.arange(qx.qmin - int(qx.zero_point), qx.qmax - int(qx.zero_point) + 1).astype(np.float32) * qx.scale
 
 
-def softmax_fixed(x: Codes, qx: QParams, out: QParams, beta: float = 1.0) -> Codes:
-    """Softmax over the last axis in integers alone: exponentials, their sum and its reciprocal in fixed point.
-
-    A difference to the largest code has 5 integer and 26 fractional bits, the sum 12 and 19.
-    The output has scale 1/256 and the smallest code as zero point.
-
-    References
-    ----------
-    LiteRT, reference kernel of SOFTMAX; gemmlowp, ``fixedpoint.h``.
-
-    Examples
-    --------
-    >>> from qlearn.numbers.qparams import QParams
-    >>> softmax_fixed(np.int8([[0, 0], [0, 10]]), QParams(0.1, 0, -128, 127), QParams(1 / 256, -128, -128, 127))
-    array([[  0,   0],
-           [-59,  59]])
-    """
-    codes = x.astype(np.int64)
-    difference = codes - codes.max(axis=-1, keepdims=True)
-    multiplier = fixed_multiplier(min(float(beta) * float(qx.scale) * 2.0**26, 2.0**31 - 1.0))
-    farthest = -np.floor(31 * 2.0**26 / 2.0 ** int(multiplier.shift))
-    near = difference >= farthest
-    powers = _exp(multiply_by_fixed(np.where(near, difference, 0), multiplier))
-    total = np.where(near, rounding_shift(powers, 12), 0).sum(axis=-1, keepdims=True)
-    bits = np.floor(np.log2(total.astype(np.float64))).astype(np.int64) + 1  # of the sum, in [2**19, 2**31)
-    reciprocal = _one_over_one_plus((total << (32 - bits)) - 2**31)
-    product = rounding_shift(doubling_high_mul(powers, reciprocal), 12 - (32 - bits) + 31 - 8)
-    return np.where(near, product, 0) + out.qmin
+def _rational(x: NDArray[np.float32], function: str) -> NDArray[np.float32]:
+    limit, above, below = RATIONAL[function]
+    clipped = np.clip(x, np.float32(-limit), np.float32(limit))
+    top, bottom = (_polynomial(clipped * clipped, coefficients) for coefficients in (above, below))
+    ratio = clipped * top / bottom
+    return np.clip(ratio + np.float32(0.5), 0, 1) if function == "sigmoid" else ratio
 
 
-def _exp(x: NDArray[np.int64]) -> NDArray[np.int64]:
-    """e**x for x <= 0 with 26 fractional bits; 31 fractional bits come out.
-
-    x = r - k/4 with r in [-1/4, 0): a polynomial for e**r, and one multiplication for every bit of k.
-    """
-    quarter = np.int64(1) << 24
-    rest = (x & (quarter - 1)) - quarter
-    centred = (rest << 5) + (1 << 28)  # r + 1/8, with 31 fractional bits
-    square = doubling_high_mul(centred, centred)
-    cube, fourth = doubling_high_mul(square, centred), doubling_high_mul(square, square)
-    tail = doubling_high_mul(rounding_shift(fourth, 2) + cube, round(2**31 / 3)) + square
-    at_eighth = round(np.exp(-1 / 8) * 2**31)
-    result = at_eighth + doubling_high_mul(centred + rounding_shift(tail, 1), at_eighth)
-    for bit in range(7):  # e**-(1/4), e**-(1/2), e**-1, ... e**-16
-        factor = round(np.exp(-(2.0 ** (bit - 2))) * 2**31)
-        result = np.where((rest - x) & (quarter << bit), doubling_high_mul(result, factor), result)
-    return np.where(x == 0, 2**31 - 1, result)
-
-
-def _one_over_one_plus(x: NDArray[np.int64]) -> NDArray[np.int64]:
-    """1 / (1 + x) for x in [0, 1), 31 fractional bits, by three steps of Newton's division."""
-    half = (x + 2**31) >> 1  # (1 + x) / 2
-    guess = round(48 / 17 * 2**29) + doubling_high_mul(half, -round(32 / 17 * 2**29))
-    for _ in range(3):
-        error = (1 << 29) - doubling_high_mul(half, guess)
-        guess = guess + (doubling_high_mul(guess, error) << 2)
-    return np.asarray(np.clip(guess << 1, -(2**31), 2**31 - 1))
+def _polynomial(t: NDArray[np.float32], coefficients: tuple[float, ...]) -> NDArray[np.float32]:
+    """Horner's scheme in fused multiply-adds: each step is rounded once."""
+    result = np.full(t.shape, np.float32(coefficients[0]))
+    for coefficient in coefficients[1:]:
+        result = (result.astype(np.float64) * t + np.float64(np.float32(coefficient))).astype(np.float32)
+    return result
 
 
 def _int16_multiplier(real: float) -> tuple[int, int]:

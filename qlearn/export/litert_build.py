@@ -12,12 +12,12 @@ import numpy as np
 
 from qlearn.errors import ExportError
 from qlearn.export.litert_graph import LiteGraph, LiteOperator, LiteTensor
-from qlearn.numbers.qparams import QParams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlearn.integer.layers import IntegerLayer
+    from qlearn.numbers.qparams import QParams
 
 TO_FILE, FROM_FILE = (0, 2, 3, 1), (0, 3, 1, 2)
 """Axes of (N, C, H, W) in the order of the file, and back."""
@@ -102,6 +102,7 @@ def stored_as(qparams: QParams, where: str) -> tuple[str, int]:
 
     Examples
     --------
+    >>> from qlearn.numbers.qparams import QParams
     >>> stored_as(QParams(0.1, 128, 0, 255), "relu")
     ('int8', -128)
     """

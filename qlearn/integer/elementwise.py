@@ -81,7 +81,7 @@ def add_xnnpack(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams, *, s
     array([1, 2, 0])
     """
     ratios = np.array([qa.scale / out.scale, qb.scale / out.scale], np.float32)
-    shift = 21 - int(np.frexp(ratios.max())[1])  # the larger ratio becomes an integer in [2**20, 2**21)
+    shift = min(21 - int(np.frexp(ratios.max())[1]), 62)  # the larger ratio becomes an integer in [2**20, 2**21)
     left, right = np.rint(np.ldexp(ratios.astype(np.float64), shift)).astype(np.int64)
     total = _centred(a, qa) * left + sign * _centred(b, qb) * right
     return np.asarray(((total + (np.int64(1) << (shift - 1))) >> shift) + out.zero_point)

@@ -55,7 +55,9 @@ RATIONAL = {
 """x p(x**2) / q(x**2), with x clipped: the approximations of Eigen and MLAS, highest power first."""
 
 UNARY32: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
-    "sigmoid": lambda x: np.float32(1) / (np.float32(1) + np.exp(-x.astype(np.float64)).astype(np.float32)),
+    "sigmoid": lambda x: (
+        np.float32(1) / (np.float32(1) + np.exp(np.minimum(-x.astype(np.float64), 88.0)).astype(np.float32))
+    ),
     "tanh": lambda x: np.tanh(x.astype(np.float64)).astype(np.float32),
 }
 """The same with float32 arithmetic around a correctly rounded exponential, as C computes them."""

@@ -41,7 +41,8 @@ def conv2d(layer: IntegerLayer, inputs: Inputs, profile: Profile) -> Codes:
         groups=layer.attrs["groups"],
     )
     requantize = profile.wide if accumulator.dtype == np.int64 else profile.requantize
-    return requantize(accumulator, x_qparams.scale, w_qparams.scale, layer.output.scale, 1) + layer.output.zero_point
+    steps = requantize(accumulator, *_scales(x_qparams, w_qparams), layer.output.scale, 1)
+    return steps + layer.output.zero_point
 
 
 def linear(layer: IntegerLayer, inputs: Inputs, profile: Profile) -> Codes:
@@ -190,6 +191,13 @@ KERNELS: dict[str, Callable[[IntegerLayer, Inputs, Profile], Codes]] = {
     "clamp": clamp,
     "float": float_layer,
 }
+
+
+def _scales(x: QParams, w: QParams) -> tuple[Any, Any]:
+    """S_x and S_w. For uint8 weights, LiteRT's first format, their product is rounded to float32 before anything else."""
+    if w.qmin == 0 and w.axis is None:
+        return x.scale * w.scale, np.float32(1)
+    return x.scale, w.scale
 
 
 def _weights(layer: IntegerLayer) -> tuple[Codes, QParams]:

@@ -194,7 +194,7 @@ KERNELS: dict[str, Callable[[IntegerLayer, Inputs, Profile], Codes]] = {
 
 
 def _scales(x: QParams, w: QParams) -> tuple[Any, Any]:
-    """S_x and S_w. For uint8 weights, LiteRT's first format, their product is rounded to float32 before anything else."""
+    """S_x and S_w; for uint8 weights, the first format of LiteRT, their product is rounded to float32 first."""
     if w.qmin == 0 and w.axis is None:
         return x.scale * w.scale, np.float32(1)
     return x.scale, w.scale

@@ -1,5 +1,6 @@
 """Seeded random layers of every operation, with input codes: what kernels and runtimes are compared on."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -18,13 +19,24 @@ def scale(rng, around=0.03):
     return np.float32(around * rng.uniform(0.3, 3))
 
 
+def nearly_tied(rng, exact, around):
+    """An output scale 2**k times the product of the other scales, rounded to float32: many sums lie *almost* on a tie.
+
+    Whether a runtime rounds that product to float32, and when, shows nowhere else.
+    """
+    return (
+        np.float32(np.float32(exact) * 2.0 ** np.round(np.log2(around / float(exact)))) if rng.random() < 0.4 else None
+    )
+
+
 def zero_point(rng):
     """The outermost ones, 0, or any."""
     return int(rng.choice([*EXTREMES, rng.integers(-128, 128)]))
 
 
-def qparams(rng, around=0.03):
-    return QParams(scale(rng, around), zero_point(rng), -128, 127)
+def qparams(rng, around=0.03, exact=None):
+    tied = None if exact is None else nearly_tied(rng, exact, around)
+    return QParams(scale(rng, around) if tied is None else tied, zero_point(rng), -128, 127)
 
 
 def codes(rng, shape, extreme=0.1):
@@ -34,7 +46,9 @@ def codes(rng, shape, extreme=0.1):
     return rng.integers(-128, 128, shape).astype(np.int8)
 
 
-def clamp(rng, output, clamps):
+def clamp(rng, output, clamps, channels=None):
+    if clamps and channels is not None and rng.random() < 0.2:  # one pair per channel
+        return rng.integers(-128, 0, channels).astype(np.int32), rng.integers(0, 128, channels).astype(np.int32)
     real = [None, (0.0, np.inf), (0.0, 6.0)][rng.integers(3)] if clamps else None
     return None if real is None else code_limits(real, output)
 
@@ -49,13 +63,13 @@ def weights(rng, shape, x, clamps, per_channel=None):
     w_qparams = QParams(s_w, zeros, -127, 127, 0 if per_channel else None)
     bias = rng.integers(-3000, 3000, outputs).astype(np.int32)
     spread = 73.0 * 100.0 * np.sqrt(taps) * float(x.scale) * float(np.mean(s_w))
-    output = qparams(rng, spread / 50)
+    output = qparams(rng, spread / 50, exact=np.float32(x.scale) * np.ravel(s_w)[0])
     return {
         "weight": w,
         "weight_qparams": w_qparams,
         "bias": bias,
         "output": output,
-        "clamp": clamp(rng, output, clamps),
+        "clamp": clamp(rng, output, clamps, outputs),
     }
 
 
@@ -95,6 +109,19 @@ def linear(rng, clamps=True):
     return IntegerLayer("y", "linear", ("x",), **parts), [(codes(rng, (rows, inputs)), x)]
 
 
+def wide(make):
+    """The same with 16-bit activations and 64-bit sums; zero points are 0."""
+
+    def run(rng, clamps=False):
+        layer, [(x, q)] = make(rng, clamps=False)
+        wide_x = rng.integers(-32768, 32768, x.shape).astype(np.int16)
+        bias = rng.integers(-(2**20), 2**20, layer.bias.shape).astype(np.int64)
+        output = QParams(layer.output.scale, 0, -32768, 32767)
+        return dataclasses.replace(layer, output=output, bias=bias), [(wide_x, QParams(q.scale, 0, -32768, 32767))]
+
+    return run
+
+
 def linear3(rng, clamps=True):
     """More than two axes."""
     layer, [(x, q)] = linear(rng, clamps)
@@ -116,16 +143,22 @@ def _two(rng, op, output, clamps, broadcast=False):
 
 
 def add(rng, clamps=True):
-    return _two(rng, "add", lambda a, b: qparams(rng, 2 * float(max(a.scale, b.scale))), clamps)
+    return _two(rng, "add", lambda a, b: qparams(rng, 2 * float(max(a.scale, b.scale)), exact=a.scale), clamps)
 
 
 def subtract(rng, clamps=True):
-    return _two(rng, "subtract", lambda a, b: qparams(rng, 2 * float(max(a.scale, b.scale))), clamps)
+    return _two(rng, "subtract", lambda a, b: qparams(rng, 2 * float(max(a.scale, b.scale)), exact=a.scale), clamps)
 
 
 def multiply(rng, clamps=True):
     wide = bool(rng.random() < 0.3)
-    return _two(rng, "multiply", lambda a, b: qparams(rng, 120 * float(a.scale * b.scale)), clamps, broadcast=wide)
+    return _two(
+        rng,
+        "multiply",
+        lambda a, b: qparams(rng, 120 * float(a.scale * b.scale), exact=a.scale * b.scale),
+        clamps,
+        broadcast=wide,
+    )
 
 
 def concat(rng, clamps=False, same_scale=False):
@@ -138,7 +171,7 @@ def concat(rng, clamps=False, same_scale=False):
 def mean(rng, clamps=False):
     x = codes(rng, (16, int(rng.integers(1, 256)), *(int(v) for v in rng.integers(1, 12, 2))))
     q = qparams(rng)
-    out = q if rng.random() < 0.2 else qparams(rng, float(q.scale) * 0.4)
+    out = q if rng.random() < 0.2 else qparams(rng, float(q.scale) * 0.4, exact=q.scale)
     return IntegerLayer("y", "mean", ("x",), out, attrs={"axes": (2, 3), "keepdim": bool(rng.random() < 0.5)}), [(x, q)]
 
 
@@ -175,7 +208,7 @@ def softmax(rng, clamps=False):
 
 def convert(rng, clamps=False):
     x, q = _picture(rng), qparams(rng)
-    return IntegerLayer("y", "convert", ("x",), qparams(rng, float(q.scale))), [(x, q)]
+    return IntegerLayer("y", "convert", ("x",), qparams(rng, float(q.scale), exact=q.scale)), [(x, q)]
 
 
 def pad(rng, clamps=False):
@@ -207,6 +240,9 @@ LAYERS = {
     "depthwise": depthwise,
     "linear": linear,
     "linear, 3 axes": linear3,
+    "conv2d, 16 bits": wide(conv2d),
+    "depthwise, 16 bits": wide(depthwise),
+    "linear, 16 bits": wide(linear),
     "add": add,
     "subtract": subtract,
     "multiply": multiply,

@@ -49,7 +49,7 @@ def linear(layer: IntegerLayer, inputs: Inputs, profile: Profile) -> Codes:
     """Σ (q_w - Z_w) (q_x - Z_x) + bias over the last axis, requantized per output."""
     (x, x_qparams), weight, w_qparams = inputs[0], *_weights(layer)
     accumulator = reference.linear(x, weight, layer.bias, x_zero=int(x_qparams.zero_point), w_zero=w_qparams.zero_point)
-    requantize = profile.wide if accumulator.dtype == np.int64 else profile.linear
+    requantize = profile.wide_linear if accumulator.dtype == np.int64 else profile.linear
     return requantize(accumulator, x_qparams.scale, w_qparams.scale, layer.output.scale, -1) + layer.output.zero_point
 
 

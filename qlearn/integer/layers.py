@@ -77,7 +77,7 @@ def run_layer(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]
     codes = KERNELS[layer.op](layer, inputs, profile)
     if layer.op in SHARING_OPS and layer.clamp is None:
         return codes.astype(layer.output.dtype, copy=False)
-    axis = 1 if codes.ndim > 2 else -1  # channels of (N, C, H, W), or of (N, C)
+    axis = 1 if codes.ndim == 4 else -1  # channels of (N, C, H, W), or the last of (N, C) and (N, L, C)
     low, high = (limit if np.ndim(limit) == 0 else along_axis(np.asarray(limit), axis, codes.ndim)
                  for limit in layer.limits)  # fmt: skip
     return np.asarray(np.clip(codes, low, high).astype(layer.output.dtype))

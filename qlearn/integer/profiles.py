@@ -58,8 +58,10 @@ class Profile:
     Parameters
     ----------
     name : str
-    requantize, linear, wide : (accumulator, S_in, S_weight, S_out, axis) -> steps
-        Of convolutions, of fully connected layers, and of 64-bit accumulators.
+    requantize, linear : (accumulator, S_in, S_weight, S_out, axis) -> steps
+        Of convolutions and of fully connected layers.
+    wide, wide_linear : likewise
+        Of 64-bit accumulators: 16-bit activations.
     add : (a, b, qparams of a, of b, of the output, sign) -> codes
     multiply : (a, b, qparams of a, of b, of the output) -> codes
     mean : (sum, count, qparams, of the output) -> codes
@@ -81,6 +83,7 @@ class Profile:
     requantize: Requantize
     linear: Requantize
     wide: Requantize
+    wide_linear: Requantize
     add: Callable[..., Codes]
     multiply: Callable[..., Codes]
     mean: Callable[[Codes, int, QParams, QParams], Codes]
@@ -110,6 +113,7 @@ FIXED = Profile(
     requantize=requantize_fixed,
     linear=requantize_fixed,
     wide=requantize_wide,
+    wide_linear=requantize_wide,
     add=elementwise.add_fixed,
     multiply=elementwise.multiply_fixed,
     mean=reduce.mean_fixed,
@@ -124,6 +128,7 @@ FLOAT32 = Profile(
     requantize=requantize_float32,
     linear=requantize_float32,
     wide=requantize_float32,
+    wide_linear=requantize_float32,
     add=elementwise.add_float32,
     multiply=elementwise.multiply_float32,
     mean=reduce.mean_float32,
@@ -137,6 +142,7 @@ LITERT_REFERENCE = replace(
     FIXED,
     name="litert_reference",
     linear=requantize_float64,
+    wide_linear=requantize_float64,
     table=tables.table_litert,
     quantize=_quantize_away,
 )
@@ -144,6 +150,7 @@ XNNPACK = replace(
     FLOAT32,
     name="xnnpack",
     wide=requantize_wide,
+    wide_linear=requantize_float64,
     add=elementwise.add_xnnpack,
     mean=reduce.mean_xnnpack,
     convert=elementwise.convert_xnnpack,

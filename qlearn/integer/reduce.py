@@ -85,7 +85,9 @@ def mean_onnxruntime(total: Codes, count: int, qx: QParams, out: QParams) -> Cod
 
 
 def mean_xnnpack(total: Codes, count: int, qx: QParams, out: QParams) -> Codes:
-    """Mean from the sum: rint(float32(sum) m + c), with m = float32(S_x / S_y) / count and c = Z_y - (count Z_x) m.
+    """Mean from the sum: rint(float32(sum) m + c), with m = float32(S_x / S_y) * float32(1 / count).
+
+    c = Z_y - (count Z_x) m.
 
     The zero point is added before rounding, so that a tie goes to the even *code*.
 
@@ -99,7 +101,7 @@ def mean_xnnpack(total: Codes, count: int, qx: QParams, out: QParams) -> Codes:
     >>> mean_xnnpack(np.int64([3, -3, 5]), 2, QParams(0.5, 0, -128, 127), QParams(0.5, 1, -128, 127))
     array([2, 0, 4])
     """
-    multiplier = np.float32(qx.scale / out.scale) / np.float32(count)
+    multiplier = np.float32(qx.scale / out.scale) * (np.float32(1) / np.float32(count))
     constant = np.float32(out.zero_point) - np.float32(count * int(qx.zero_point)) * multiplier
     return np.asarray(np.rint(total.astype(np.float32) * multiplier + constant).astype(np.int64))
 

@@ -94,7 +94,7 @@ def requantize_float32(
 def requantize_float64(
     accumulator: NDArray[Any], s_in: ArrayLike, s_weight: ArrayLike, s_out: ArrayLike, axis: int | None
 ) -> NDArray[np.int64]:
-    """Return round(acc * (float32(S_in S_weight) / S_out)) in float64, halves away from zero.
+    """Return round(acc * (S_in S_weight / S_out)) in float64, halves away from zero.
 
     References
     ----------
@@ -105,8 +105,7 @@ def requantize_float64(
     >>> requantize_float64(np.int32([5, 15, -5]), 0.5, 0.25, 1.25, axis=None)   # M = 0.1
     array([ 1,  2, -1])
     """
-    product = np.asarray(s_in, np.float32) * np.asarray(s_weight, np.float32)
-    multiplier = product.astype(np.float64) / np.asarray(s_out, np.float32).astype(np.float64)
+    multiplier = np.asarray(s_in, np.float64) * np.asarray(s_weight, np.float64) / np.asarray(s_out, np.float64)
     return round_half_away(accumulator.astype(np.float64) * _along(multiplier, axis, accumulator.ndim))
 
 

@@ -111,7 +111,7 @@ def add_onnxruntime(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams, 
     (a, za), (b, zb) = ((x.astype(np.int64) + unsigned_offset(q), int(q.zero_point) + unsigned_offset(q))
                         for x, q in ((a, qa), (b, qb)))  # fmt: skip
     zo, ratio_a, ratio_b = int(out.zero_point) + unsigned_offset(out), qa.scale / out.scale, qb.scale / out.scale
-    constant = np.float32(zo) - (ratio_a * np.float32(za) + ratio_b * np.float32(zb))
+    constant = np.float32(zo) - fused_multiply_add(np.asarray(za), ratio_a, ratio_b * np.float32(zb))
     total = fused_multiply_add(a, ratio_a, fused_multiply_add(b, ratio_b, constant))
     return np.asarray(np.rint(total).astype(np.int64)) - unsigned_offset(out)
 

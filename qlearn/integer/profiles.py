@@ -14,7 +14,7 @@ multiply            Q31                float32          float32, Z in       Q31 
 mean                Q31                float32, Z in    float32             Q31 / float32
 average pool        away               away             float32, Z in       away
 change of scale     Q31                8 bits, up       float32             Q31 / float32
-softmax             fixed point        float32          float32             fixed / float32
+softmax             fixed point        float32, away    float32, even       fixed / float32
 sigmoid, tanh       float32, away      float32, Z in    rational function   float64, away
 hard-swish          16 bits            16 bits          float32             float64, away
 quantize            x / S, away        x (1/S), even    x / S, even         x (1/S), even
@@ -163,6 +163,7 @@ ONNXRUNTIME = replace(
     multiply=elementwise.multiply_onnxruntime,
     mean=reduce.mean_onnxruntime,
     average=reduce.average_onnxruntime,
+    softmax=softmax.softmax_onnxruntime,
     table=tables.table_onnxruntime,
     quantize=_quantize_divide,
 )

@@ -132,6 +132,7 @@ def average_onnxruntime(windows: reference.Windows, qx: QParams, out: QParams) -
     """Mean of each window in float32: dequantized values added one after the other, divided, and quantized.
 
     The zero point (of uint8 codes) is added before rounding.
+    A window that is the whole picture runs as `mean_onnxruntime`.
 
     References
     ----------
@@ -141,10 +142,14 @@ def average_onnxruntime(windows: reference.Windows, qx: QParams, out: QParams) -
     --------
     >>> from qlearn.numbers.qparams import QParams
     >>> q = QParams(0.5, 1, -128, 127)
-    >>> windows = reference.windows(np.int8([[[[1, 2], [3, 4]]]]), kernel=(2, 2), stride=(2, 2))
-    >>> average_onnxruntime(windows, q, q)               # 2.5 becomes 2
-    array([[[[2]]]])
+    >>> windows = reference.windows(np.int8([[[[1, 2], [4, 5]]]]), kernel=(1, 2), stride=(1, 1))
+    >>> average_onnxruntime(windows, q, q)               # 1.5 becomes 2, and so would 2.5; 4.5 becomes 4
+    array([[[[2],
+             [4]]]])
     """
+    if windows.whole:
+        codes = np.asarray(np.sum(windows.values, axis=0, dtype=np.int64))
+        return mean_onnxruntime(codes, len(windows.values), qx, out)
     total = np.zeros(windows.values[0].shape, np.float32)
     for window in windows.values:
         total += (window.astype(np.int64) - qx.zero_point).astype(np.float32) * qx.scale

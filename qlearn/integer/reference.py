@@ -171,10 +171,13 @@ class Windows:
         In the order of the rows of the window. Padded places hold the fill value.
     count : int64 array, shape (1, 1, OH, OW)
         Places that count at each position.
+    whole : bool
+        Whether the window is the whole picture.
     """
 
     values: list[Integers]
     count: NDArray[np.int64]
+    whole: bool = False
 
 
 def windows(
@@ -206,7 +209,8 @@ def windows(
     """
     ones = np.ones((1, 1, *x.shape[2:]), np.int64)
     count = sum(_seen(ones, kernel, stride, padding, int(count_include_pad)))
-    return Windows(_seen(x, kernel, stride, padding, fill), np.asarray(count))
+    whole = tuple(kernel) == x.shape[2:] and not any(padding)
+    return Windows(_seen(x, kernel, stride, padding, fill), np.asarray(count), whole)
 
 
 def avg_pool2d(

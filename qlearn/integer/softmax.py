@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qlearn.integer.requantize import doubling_high_mul, fixed_multiplier, multiply_by_fixed, rounding_shift
+from qlearn.integer.requantize import (
+    doubling_high_mul,
+    fixed_multiplier,
+    multiply_by_fixed,
+    round_half_away,
+    rounding_shift,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +25,12 @@ if TYPE_CHECKING:
 def softmax_float(x: Codes, qx: QParams, out: QParams, beta: float = 1.0) -> Codes:
     """Softmax over the last axis: e**(beta S_x (q - max)), divided by the sum; a table of 256 float32 exponentials.
 
+    Everything is float32, the sum goes from left to right, halves go away from zero.
+
+    References
+    ----------
+    LiteRT, optimized kernel of SOFTMAX, which its default interpreter uses (XNNPACK leaves it to them).
+
     Examples
     --------
     >>> from qlearn.numbers.qparams import QParams
@@ -28,11 +40,38 @@ def softmax_float(x: Codes, qx: QParams, out: QParams, beta: float = 1.0) -> Cod
     """
     codes = x.astype(np.int64)
     below = codes.max(axis=-1, keepdims=True) - codes
-    table = np.exp(-float(np.float32(qx.scale * np.float32(beta))) * np.arange(2**qx.bits)).astype(np.float32)
+    exponents = (qx.scale * np.float32(beta)) * -np.arange(2**qx.bits).astype(np.float32)
+    table = np.exp(exponents.astype(np.float64)).astype(np.float32)
     powers = table[below]
     total = np.cumsum(powers, axis=-1, dtype=np.float32)[..., -1:]
     factor = np.float32(1) / (total * out.scale)
-    return np.asarray(np.rint(powers * factor).astype(np.int64)) + out.zero_point
+    return round_half_away(powers * factor) + out.zero_point
+
+
+def softmax_onnxruntime(x: Codes, qx: QParams, out: QParams, beta: float = 1.0) -> Codes:
+    """Softmax as `softmax_float`, with a table so large that its small values keep all their bits.
+
+    The exponents are raised by log(largest float32 / length) - 5.
+
+    References
+    ----------
+    ONNX Runtime, ``QLinearSoftmax``.
+
+    Examples
+    --------
+    >>> from qlearn.numbers.qparams import QParams
+    >>> q = QParams(0.1, 0, -128, 127)
+    >>> softmax_onnxruntime(np.int8([[0, 0], [0, 10]]), q, QParams(1 / 256, -128, -128, 127))
+    array([[  0,   0],
+           [-59,  59]])
+    """
+    codes = x.astype(np.int64)
+    below = codes.max(axis=-1, keepdims=True) - codes
+    raised = max(0.0, float(np.log(np.finfo(np.float32).max / np.float32(x.shape[-1]))) - 5.0)
+    scale = float(qx.scale) * beta
+    powers = np.exp((raised / scale - np.arange(2**qx.bits)) * scale).astype(np.float32)[below]
+    total = np.cumsum(powers, axis=-1, dtype=np.float32)[..., -1:]
+    return np.asarray(np.rint(powers / total * (np.float32(1) / out.scale)).astype(np.int64)) + out.zero_point
 
 
 def softmax_fixed(x: Codes, qx: QParams, out: QParams, beta: float = 1.0) -> Codes:

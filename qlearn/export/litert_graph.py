@@ -141,12 +141,27 @@ class LiteTensor:
 
 @dataclass(frozen=True, eq=False)
 class LiteOperator:
-    """One operator of the file: its name in the schema, indices of tensors (-1 where one is left out), and options."""
+    """One operator of the file.
+
+    Parameters
+    ----------
+    op : str
+        Its name in the schema.
+    inputs, outputs : tuple of int
+        Indices of tensors, -1 where one is left out.
+    options : mapping
+        By the names of the schema; those that are left out get their default.
+    """
 
     op: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        operation = OPERATIONS.get(self.op)
+        fields = () if operation is None or operation.options is None else operation.options.fields
+        object.__setattr__(self, "options", {name: default for name, _, _, default in fields} | dict(self.options))
 
 
 @dataclass(frozen=True, eq=False)

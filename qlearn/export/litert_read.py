@@ -131,8 +131,7 @@ def _operator(flat: Flatbuffer, table: int, codes: list[str]) -> LiteOperator:
     inputs, outputs = _indices(flat, table, 1), _indices(flat, table, 2)
     expected, options = OPERATIONS[name].options, flat.table(table, 4)
     if expected is None or options is None:
-        fields = () if expected is None else expected.fields
-        return LiteOperator(name, inputs, outputs, {key: default for key, _, _, default in fields})
+        return LiteOperator(name, inputs, outputs)
     if flat.scalar(table, 3, "uint8", 0) != expected.number:
         raise ModelFileError(f"operator {name} has the options of another operator")
     values = {key: flat.scalar(options, slot, kind, default) for key, slot, kind, default in expected.fields}

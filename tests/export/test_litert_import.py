@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from integer_networks import everything, inputs
+from lite_graphs import GRAPHS, PICTURE, chain, constant, input_for, linear_constants, one, tensor
 
 import qlearn as ql
 from qlearn.errors import KernelError, ModelFileError
@@ -63,6 +64,25 @@ def test_what_is_no_file_is_refused(name, tmp_path):
 def test_a_float_model_is_refused(name):
     with pytest.raises(ModelFileError, match=r"not quantized|computes before|never computed"):
         ql.import_litert(DATA / name)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_what_other_converters_write_is_read(name):
+    graph = GRAPHS[name]
+    model = integer_model(graph, "litert_reference", name)
+    x = input_for(graph)
+    codes = (model.run if x.dtype == np.float32 else model.run_codes)(x.transpose(0, 3, 1, 2))
+    shape = graph.tensors[graph.outputs[0]].shape
+    assert codes.shape == (tuple(shape[axis] for axis in (0, 3, 1, 2)) if len(shape) == 4 else shape)
+    assert codes.min() < codes.max()
+
+
+def test_squeeze_is_a_reshape():
+    graph = chain(
+        ("MEAN", tensor("m", (1, 1, 1, 8)), (constant("a", [1, 2]),), {"keepDims": True}),
+        ("SQUEEZE", tensor("y", (1, 8)), (), {}),
+    )
+    assert integer_model(graph, "fixed", "squeeze").run_codes(np.zeros((2, 8, 4, 6), np.int8)).shape == (2, 8)
 
 
 def graph_with(**changes) -> LiteGraph:
@@ -124,6 +144,62 @@ REFUSED = {
     "pad": (changed_tensor("pad/amounts", data=np.int32([[1, 0], [0, 0], [0, 0], [0, 0]])), "amounts"),
     "moved scale": (changed_tensor("half", scale=np.float32([0.5])), "another scale or zero point"),
 }  # fmt: skip
+
+
+def nothing(op):
+    return LiteGraph((tensor("x", PICTURE), tensor("y", PICTURE)), (LiteOperator(op, (), (1,)),), (0,), (1,))
+
+
+FLOAT = tensor("x", PICTURE, "float32", None)
+SMALL = {
+    "mean of the batch": (one("MEAN", tensor("y", PICTURE), constant("a", [0]), keepDims=True), "the batch must stay"),
+    "mean of nothing": (one("MEAN", tensor("y", PICTURE), constant("a", [7]), keepDims=True), "the batch must stay"),
+    "batch moved": (one("TRANSPOSE", tensor("y", PICTURE), constant("p", [1, 0, 2, 3])), "batch must stay the first"),
+    "elements lost": (one("RESHAPE", tensor("y", (1, 5)), constant("s", [1, 5])), r"from \(1, 8, 4, 6\) to \(1, 5\)"),
+    "float middle": (one("DEQUANTIZE", tensor("y", PICTURE, "float32", None)), None),
+    "relu moves": (one("RELU", tensor("y", PICTURE, q=(0.1, 0))), "another scale"),
+    "wide sigmoid": (
+        one("LOGISTIC", tensor("y", PICTURE, "int16", (1 / 32768, 0)), source=tensor("x", PICTURE, "int16", (0.1, 0))),
+        "tables for 8",
+    ),
+    "softmax of four axes": (one("SOFTMAX", tensor("y", PICTURE, q=(1 / 256, -128)), beta=1.0), "beta 1.0 over"),
+    "linear": (one("FULLY_CONNECTED", tensor("y", (1, 5)), *linear_constants(7, 5)), "weights of shape"),
+    "linear of four axes": (
+        one("FULLY_CONNECTED", tensor("y", (1, 4, 6, 5)), *linear_constants(8, 5), keepNumDims=True), "weights of shape"
+    ),
+    "ranks": (
+        chain(("MEAN", tensor("m", (1, 8)), (constant("a", [1, 2]),), {}), ("ADD", tensor("y", (1, 8)), (), {})),
+        "1 inputs",
+    ),
+    "slice of the batch": (
+        one("STRIDED_SLICE", tensor("y", PICTURE), *(constant(n, [0, 0, 0, 0]) for n in "be"), constant("s", [1] * 4)),
+        "cuts the batch",
+    ),
+    "bounds": (
+        one("STRIDED_SLICE", tensor("y", PICTURE), *(constant(n, [0]) for n in "be"), constant("s", [1])), "1 bounds"
+    ),
+    "no concat": (nothing("CONCATENATION"), "no inputs"),
+    "no reshape": (nothing("RESHAPE"), "no input"),
+    "limit": (one("MAXIMUM", tensor("y", PICTURE), tensor("c", (3,), data=np.zeros(3, np.int8))), "one per channel"),
+    "float first": (one("RELU", tensor("y", PICTURE), source=tensor("x", PICTURE, "float32", None)), "never computed"),
+    "float reshaped": (one("QUANTIZE", tensor("y", (1, 8)), source=FLOAT), "another shape"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", [case for case in SMALL if SMALL[case][1]])
+def test_small_contradictions_are_refused(case):
+    graph, message = SMALL[case]
+    with pytest.raises(ModelFileError, match=message):
+        integer_model(graph, "fixed", "broken")
+
+
+def test_two_networks_and_odd_tensors_are_refused_while_reading():
+    content = ASSET.read_bytes()
+    with pytest.raises(ModelFileError, match=r"not a \.tflite file"):
+        lite_graph(b"\0\0\0\0TFL2" + content[8:])
+    for size in (8, 12, 40, 400, len(content) // 2):
+        with pytest.raises(ModelFileError, match=r"damaged|networks"):
+            lite_graph(content[:size])
 
 
 @pytest.mark.parametrize("case", REFUSED)

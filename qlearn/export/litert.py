@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qlearn.errors import ExportError
-from qlearn.export.litert_build import LiteBuilder
+from qlearn.export.litert_build import LiteBuilder, refuse
 from qlearn.export.litert_layers import emit
 from qlearn.export.litert_write import lite_bytes
 
@@ -65,8 +65,22 @@ def litert_graph(model: IntegerModel) -> LiteGraph:
     first = model.layers[0]
     zeros = np.full((1, *model.input_shape), int(first.output.zero_point), first.output.dtype)
     model.run_codes(zeros, watch=lambda layer, codes: shapes.update({layer.name: codes.shape}))
+    if model.policy == "xnnpack":
+        _check_means(model)
     builder = LiteBuilder()
     sites = {first.name: builder.site(first.name, shapes[first.name], first.output, first.name)}
     for layer in model.layers[1:]:
         sites[layer.name] = emit(builder, layer, [sites[name] for name in layer.inputs], shapes[layer.name])
     return builder.graph([sites[first.name]], [sites[model.output]], model.name)
+
+
+def _check_means(model: IntegerModel) -> None:
+    """XNNPACK adds the zero points of a mean in float32: 128 lower, one in a million codes would round otherwise."""
+    for layer in model.layers:
+        unsigned = [name for name in (*layer.inputs, layer.name) if model.layer(name).output.qmin == 0]
+        if layer.op in ("mean", "global_avg_pool") and unsigned:
+            raise refuse(
+                layer,
+                "uint8 codes become int8 in the file, and XNNPACK then rounds the mean otherwise, now and then. "
+                "Quantize with signed=True, or export with_policy('litert_reference')",
+            )

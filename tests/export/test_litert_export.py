@@ -87,6 +87,15 @@ def test_padding_becomes_same_valid_or_a_pad_of_its_own():
     assert [o.op for o in graph.operators][:3] == ["PAD", "PAD", "CONV_2D"]
 
 
+def test_a_mean_of_uint8_codes_is_refused_for_xnnpack():
+    x = IntegerLayer("x", "input", (), QParams(0.1, 100, 0, 255))
+    mean = IntegerLayer("m", "mean", ("x",), x.output, attrs={"axes": (2, 3), "keepdim": False})
+    model = ql.IntegerModel((x, mean), "m", (3, 2, 2), "xnnpack")
+    with pytest.raises(ExportError, match=r"layer 'm' .*signed=True"):
+        litert_graph(model)
+    assert len(litert_graph(model.with_policy("litert_reference")).operators) == 1
+
+
 def test_uint8_codes_are_written_as_int8():
     layer = IntegerLayer("x", "input", (), QParams(0.1, 100, 0, 255))
     flat = IntegerLayer("y", "flatten", ("x",), layer.output)

@@ -126,7 +126,7 @@ def test_entropy_search(capsys, benchmark, shape):
 
 @pytest.mark.parametrize("shape", ["normal", "relu"])
 def test_entropy_search_as_onnxruntime_defines_it(capsys, benchmark, shape):
-    calibrate = pytest.importorskip("onnxruntime.quantization.calibrate", reason="the extra benchmarks is missing")
+    calibrate = pytest.importorskip("onnxruntime.quantization.calibrate", reason="the extra runtimes is missing")
     x = torch.randn(1_000_000, generator=torch.Generator().manual_seed(0)).numpy()
     x = np.maximum(x, 0) if shape == "relu" else x
     absmax = np.float32(np.abs(x).max())

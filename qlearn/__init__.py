@@ -38,10 +38,12 @@ _HOMES = {
     "compare_calibrators": "qlearn.analysis.compare",
     "dequantize": "qlearn.numbers.affine",
     "evaluate": "qlearn.analysis.evaluate",
+    "export_litert": "qlearn.export.litert",
     "fake_quantize": "qlearn.numbers.affine",
     "fold_batch_norm": "qlearn.graph.fold",
     "fuse_activations": "qlearn.graph.fuse",
     "hookimpl": "qlearn.hookspecs",
+    "import_litert": "qlearn.export.litert_import",
     "load": "qlearn.zoo.load",
     "plugins": "qlearn.registry",
     "quantize": "qlearn.numbers.affine",
@@ -75,6 +77,8 @@ if TYPE_CHECKING:
     from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
     from qlearn.classroom.environment import check_environment
     from qlearn.classroom.exercises import check
+    from qlearn.export.litert import export_litert
+    from qlearn.export.litert_import import import_litert
     from qlearn.graph.fold import fold_batch_norm
     from qlearn.graph.fuse import fuse_activations
     from qlearn.graph.model import FloatModel

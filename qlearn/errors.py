@@ -12,7 +12,9 @@
     │   └── UnsupportedOpError             a layer that has no integer kernel, under strict
     ├── KernelError                        an integer kernel was given what it cannot compute
     │   └── AccumulatorOverflowError       a layer's sum may leave int32
+    ├── ExportError                        a model that the other program's file cannot hold
     ├── ModelFileError (ValueError)        a damaged or foreign model file
+    ├── MissingDependencyError (ImportError)   an optional package is not installed
     ├── DataError                          pictures, labels or weights that cannot be used
     │   ├── MissingDataError (FileNotFoundError)
     │   └── ChecksumError (ValueError)
@@ -72,8 +74,16 @@ class AccumulatorOverflowError(KernelError):
     """The sum of a layer may leave int32 for some input."""
 
 
+class ExportError(QLearnError):
+    """A layer cannot be written to the file of another program; it is named."""
+
+
 class ModelFileError(QLearnError, ValueError):
     """A model file is damaged, or was not written by qlearn."""
+
+
+class MissingDependencyError(QLearnError, ImportError):
+    """An optional package is not installed; the message says which extra brings it."""
 
 
 class DataError(QLearnError):

@@ -10,7 +10,7 @@ import torch
 import qlearn as ql
 from qlearn.cli import main
 from qlearn.integer.layers import run_layer
-from qlearn.integer.requantize import policy_named
+from qlearn.integer.profiles import profile_named
 
 needs_data = pytest.mark.skipif("QLEARN_DATA" not in os.environ, reason="QLEARN_DATA is not set")
 REAL = [pytest.param(name, count, marks=[pytest.mark.realdata, needs_data])
@@ -45,7 +45,7 @@ def test_simulation_integers_and_policies(name, count, capsys):
     qparams = {layer.name: layer.output for layer in fixed.layers}
     for layer in fixed.layers[1:]:
         sources = [(codes[site], qparams[site]) for site in layer.inputs]
-        other = run_layer(layer, sources, policy_named("float32")).astype(int)
+        other = run_layer(layer, sources, profile_named("float32")).astype(int)
         assert np.abs(other - codes[layer.name]).max() <= 1, layer.name
 
     ours, theirs = codes[fixed.output].astype(int), expected[fixed.output].numpy().astype(int)

@@ -18,7 +18,8 @@ import numpy as np
 
 from qlearn.errors import ModelFileError, QLearnError
 from qlearn.graph.preprocess import Preprocess
-from qlearn.integer.layers import KERNELS, IntegerLayer
+from qlearn.integer.kernels import KERNELS
+from qlearn.integer.layers import IntegerLayer
 from qlearn.integer.model import IntegerModel
 from qlearn.numbers.qparams import QParams
 
@@ -131,7 +132,7 @@ def _layer_to_json(layer: IntegerLayer, arrays: dict[str, NDArray[Any]]) -> dict
         "op": layer.op,
         "inputs": list(layer.inputs),
         "attrs": dict(layer.attrs),
-        "clamp": layer.clamp,
+        "clamp": None if layer.clamp is None else [np.asarray(limit).tolist() for limit in layer.clamp],
         "output": _qparams_to_json(layer.output, arrays, f"{key}.output"),
         "weight": f"{key}.weight" if layer.weight is not None else None,
         "bias": f"{key}.bias" if layer.bias is not None else None,
@@ -167,7 +168,7 @@ def _layer_from_json(record: dict[str, Any], arrays: dict[str, NDArray[Any]]) ->
         weight=None if record["weight"] is None else arrays[record["weight"]],
         weight_qparams=None if weight_qparams is None else _qparams_from_json(weight_qparams, arrays),
         bias=None if record["bias"] is None else arrays[record["bias"]],
-        clamp=None if record["clamp"] is None else (int(record["clamp"][0]), int(record["clamp"][1])),
+        clamp=None if record["clamp"] is None else (_limit(record["clamp"][0]), _limit(record["clamp"][1])),
     )
 
 
@@ -189,6 +190,11 @@ def _model_from_json(graph: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> 
         name=graph["name"],
         preprocess=None if preprocess is None else Preprocess.from_dict(preprocess),
     )
+
+
+def _limit(value: int | list[int]) -> int | NDArray[np.int32]:
+    """One code for all channels, or one per channel."""
+    return np.array(value, np.int32) if isinstance(value, list) else int(value)
 
 
 def _tuples(value: Any) -> Any:

@@ -7,18 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qlearn.errors import AccumulatorOverflowError, KernelError
-from qlearn.integer import reference
+from qlearn.errors import AccumulatorOverflowError
+from qlearn.integer.kernels import KERNELS
+from qlearn.integer.reference import INT32_MAX
+from qlearn.numbers.qparams import along_axis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from qlearn.integer.requantize import Policy
+    from qlearn.integer.profiles import Profile
     from qlearn.numbers.qparams import QParams
 
-SHARING_OPS = frozenset({"clamp", "avg_pool2d", "max_pool2d", "flatten", "slice", "pad"})
+    Limit = int | NDArray[np.integer[Any]]
+
+INT64_EXACT = 2**53
+"""Sums are computed in float64, which is exact up to here: the bound of 64-bit accumulators."""
+
+SHARING_OPS = frozenset({"clamp", "avg_pool2d", "max_pool2d", "flatten", "slice", "pad", "reshape", "transpose"})
 """Operations whose output has the scale and zero point of their input."""
 
 
@@ -38,9 +45,10 @@ class IntegerLayer:
     attrs : mapping
         Strides, padding and the like; ``attrs["function"]`` of a float layer takes and returns float32 arrays.
     weight, weight_qparams, bias : integer array, QParams and int32 array, or None
-        bias is in steps of float32(S_x S_w).
-    clamp : (int, int) or None
+        bias is in steps of float32(S_x S_w). An int64 bias asks for 64-bit accumulators (16-bit activations).
+    clamp : (int, int), two int arrays of shape (C,), or None
         Smallest and largest output code: qmin and qmax narrowed by a fused ReLU or ReLU6.
+        One pair per channel where equalization has moved the 6 of a ReLU6.
     """
 
     name: str
@@ -50,11 +58,11 @@ class IntegerLayer:
     attrs: Mapping[str, Any] = field(default_factory=dict)
     weight: NDArray[Any] | None = None
     weight_qparams: QParams | None = None
-    bias: NDArray[np.int32] | None = None
-    clamp: tuple[int, int] | None = None
+    bias: NDArray[np.integer[Any]] | None = None
+    clamp: tuple[Limit, Limit] | None = None
 
     @property
-    def limits(self) -> tuple[int, int]:
+    def limits(self) -> tuple[Limit, Limit]:
         """Smallest and largest output code."""
         return self.clamp or (self.output.qmin, self.output.qmax)
 
@@ -64,12 +72,15 @@ class IntegerLayer:
         return sum(0 if array is None else array.nbytes for array in (self.weight, self.bias))
 
 
-def run_layer(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
+def run_layer(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], profile: Profile) -> NDArray[Any]:
     """Compute the output codes of a layer from the codes and qparams of its inputs."""
-    codes = KERNELS[layer.op](layer, inputs, policy)
+    codes = KERNELS[layer.op](layer, inputs, profile)
     if layer.op in SHARING_OPS and layer.clamp is None:
-        return codes
-    return np.asarray(np.clip(codes, *layer.limits).astype(layer.output.dtype))
+        return codes.astype(layer.output.dtype, copy=False)
+    axis = 1 if codes.ndim == 4 else -1  # channels of (N, C, H, W), or the last of (N, C) and (N, L, C)
+    low, high = (limit if np.ndim(limit) == 0 else along_axis(np.asarray(limit), axis, codes.ndim)
+                 for limit in layer.limits)  # fmt: skip
+    return np.asarray(np.clip(codes, low, high).astype(layer.output.dtype))
 
 
 def code_limits(clamp: tuple[float, float], qparams: QParams) -> tuple[int, int]:
@@ -94,7 +105,7 @@ def code_limits(clamp: tuple[float, float], qparams: QParams) -> tuple[int, int]
 
 
 def check_accumulator(layer: IntegerLayer, x: QParams) -> None:
-    """Raise AccumulatorOverflowError if some input could drive the layer's sum out of int32."""
+    """Raise AccumulatorOverflowError if some input could drive the layer's sum out of its accumulator."""
     if layer.weight is None or layer.weight_qparams is None:
         return
     outputs = layer.weight.shape[0]
@@ -102,113 +113,13 @@ def check_accumulator(layer: IntegerLayer, x: QParams) -> None:
     weight = layer.weight.reshape(outputs, -1).astype(np.int64) - zero[:, None]
     farthest = max(x.qmax - int(x.zero_point), int(x.zero_point) - x.qmin)
     bias = np.zeros(outputs, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
-    bound = int((np.abs(weight).sum(axis=1) * farthest + np.abs(bias)).max())
-    if bound > reference.INT32_MAX:
+    bound = max((int(w) * farthest + abs(int(b)) for w, b in zip(np.abs(weight).sum(axis=1), bias, strict=True)),
+                default=0)  # fmt: skip
+    wide = layer.bias is not None and layer.bias.dtype == np.int64
+    limit = INT64_EXACT if wide else INT32_MAX
+    if bound > limit:
         raise AccumulatorOverflowError(
-            f"layer {layer.name!r}: the accumulator can reach {bound:.3g}, more than int32 holds "
-            f"({reference.INT32_MAX:.3g}). Use fewer bits for its weights or its input, or keep it in float"
+            f"layer {layer.name!r}: the accumulator can reach {bound:.3g}, more than "
+            f"{'float64 holds exactly' if wide else 'int32 holds'} ({limit:.3g}). "
+            "Use fewer bits for its weights or its input, or keep it in float"
         )
-
-
-def _conv2d(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
-    (x, x_qparams), weight, w_qparams = inputs[0], *_weights(layer)
-    accumulator = reference.conv2d(
-        x,
-        weight,
-        layer.bias,
-        x_zero=int(x_qparams.zero_point),
-        w_zero=w_qparams.zero_point,
-        stride=layer.attrs["stride"],
-        padding=layer.attrs["padding"],
-        dilation=layer.attrs["dilation"],
-        groups=layer.attrs["groups"],
-    )
-    steps = policy.requantize(accumulator, x_qparams.scale, w_qparams.scale, layer.output.scale, axis=1)
-    return steps + layer.output.zero_point
-
-
-def _linear(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
-    (x, x_qparams), weight, w_qparams = inputs[0], *_weights(layer)
-    accumulator = reference.linear(x, weight, layer.bias, x_zero=int(x_qparams.zero_point), w_zero=w_qparams.zero_point)
-    steps = policy.requantize(accumulator, x_qparams.scale, w_qparams.scale, layer.output.scale, axis=-1)
-    return steps + layer.output.zero_point
-
-
-def _add(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
-    (a, a_qparams), (b, b_qparams) = inputs
-    centred = (a.astype(np.int32) - a_qparams.zero_point, b.astype(np.int32) - b_qparams.zero_point)
-    return (
-        policy.add(
-            *centred,
-            np.float32(a_qparams.scale),
-            np.float32(b_qparams.scale),
-            np.float32(layer.output.scale),
-            bits=max(a_qparams.bits, b_qparams.bits),
-        )
-        + layer.output.zero_point
-    )
-
-
-def _global_avg_pool(
-    layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy
-) -> NDArray[Any]:
-    x, x_qparams = inputs[0]
-    total = reference.global_sum(x, x_zero=int(x_qparams.zero_point), keepdim=layer.attrs["keepdim"])
-    share = np.float32(1.0 / (x.shape[2] * x.shape[3]))
-    return policy.requantize(total, x_qparams.scale, share, layer.output.scale, axis=None) + layer.output.zero_point
-
-
-def _avg_pool2d(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
-    x, x_qparams = inputs[0]
-    return reference.avg_pool2d(x, x_zero=int(x_qparams.zero_point), **layer.attrs)
-
-
-def _max_pool2d(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
-    return reference.max_pool2d(inputs[0][0], **layer.attrs)
-
-
-def _pad(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
-    x, x_qparams = inputs[0]
-    return reference.pad(x, x_zero=int(x_qparams.zero_point), amounts=layer.attrs["amounts"])
-
-
-def _slice(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
-    return reference.strided_slice(inputs[0][0], slices=layer.attrs["slices"])
-
-
-def _flatten(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
-    x = inputs[0][0]
-    return x.reshape(x.shape[0], -1)
-
-
-def _clamp(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
-    return inputs[0][0]  # run_layer clips to the layer's limits
-
-
-def _float(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], policy: Policy) -> NDArray[Any]:
-    function: Callable[..., NDArray[np.float32]] = layer.attrs["function"]
-    real = function(*(reference.dequantize(*pair) for pair in inputs))
-    if np.isnan(real).any():
-        raise KernelError(f"layer {layer.name!r}, which runs in float, gave NaN: no integer stands for it")
-    return reference.quantize(real, layer.output)
-
-
-KERNELS: dict[str, Callable[..., NDArray[Any]]] = {
-    "conv2d": _conv2d,
-    "linear": _linear,
-    "add": _add,
-    "global_avg_pool": _global_avg_pool,
-    "avg_pool2d": _avg_pool2d,
-    "max_pool2d": _max_pool2d,
-    "pad": _pad,
-    "slice": _slice,
-    "flatten": _flatten,
-    "clamp": _clamp,
-    "float": _float,
-}
-
-
-def _weights(layer: IntegerLayer) -> tuple[NDArray[Any], QParams]:
-    assert layer.weight is not None  # guaranteed by quantize_model and load
-    assert layer.weight_qparams is not None
-    return layer.weight, layer.weight_qparams

@@ -10,7 +10,7 @@ import numpy as np
 from qlearn.errors import KernelError
 from qlearn.integer import reference
 from qlearn.integer.layers import check_accumulator, run_layer
-from qlearn.integer.requantize import policy_named
+from qlearn.integer.profiles import profile_named
 
 if TYPE_CHECKING:
     import os
@@ -37,7 +37,7 @@ class IntegerModel:
     input_shape : tuple of int
         Shape of one input, without the batch.
     policy : str
-        ``"fixed"`` or ``"float32"``: how accumulators come back to 8 bits.
+        A name from `qlearn.integer.profiles`: ``"fixed"`` or ``"float32"``, or the runtime whose integers are wanted.
     name : str
     preprocess : Preprocess or None
         What turns uint8 pictures into the input.
@@ -56,7 +56,7 @@ class IntegerModel:
     preprocess: Preprocess | None = None
 
     def __post_init__(self) -> None:
-        policy_named(self.policy)
+        profile_named(self.policy)
         qparams = {layer.name: layer.output for layer in self.layers}
         for layer in self.layers[1:]:
             check_accumulator(layer, qparams[layer.inputs[0]])
@@ -82,20 +82,20 @@ class IntegerModel:
 
     def run(self, x: ArrayLike, watch: Callable[[IntegerLayer, NDArray[Any]], None] | None = None) -> NDArray[Any]:
         """Return the output codes; `watch` is called with every layer and its codes, as soon as they are computed."""
-        return self.run_codes(reference.quantize(self._checked(x), self.layers[0].output), watch)
+        return self.run_codes(profile_named(self.policy).quantize(self._checked(x), self.layers[0].output), watch)
 
     def run_codes(
         self, codes: NDArray[Any], watch: Callable[[IntegerLayer, NDArray[Any]], None] | None = None
     ) -> NDArray[Any]:
         """Return the output codes for input codes."""
-        policy = policy_named(self.policy)
+        profile = profile_named(self.policy)
         qparams = {layer.name: layer.output for layer in self.layers}
         last_read = {name: layer.name for layer in self.layers for name in layer.inputs}
         values: dict[str, NDArray[Any]] = {}
         for layer in self.layers:
             inputs = [(values[name], qparams[name]) for name in layer.inputs]
             try:
-                values[layer.name] = run_layer(layer, inputs, policy) if inputs else codes
+                values[layer.name] = run_layer(layer, inputs, profile) if inputs else codes
             except Exception as error:
                 error.add_note(f"in layer {layer.name!r} ({layer.op}) of {self.name}")
                 raise
@@ -129,7 +129,7 @@ class IntegerModel:
         raise KernelError(f"no layer {name!r} in {self.name}; there are: {', '.join(n.name for n in self.layers)}")
 
     def with_policy(self, policy: str) -> IntegerModel:
-        """Return the same integers under another requantization policy."""
+        """Return the same integers under another profile."""
         return replace(self, policy=policy)
 
     @property

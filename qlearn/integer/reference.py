@@ -1,4 +1,4 @@
-"""The int8 kernels, in NumPy, written to be read: integers in, integers out.
+"""The int8 kernels that add and multiply, in NumPy, written to be read: integers in, integers out.
 
 A convolution or a linear layer returns its int32 accumulator; ``qlearn.integer.requantize`` brings it back to 8 bits.
 Sums of products are computed in float64, whose integers are exact up to 2**53, because NumPy multiplies
@@ -9,6 +9,7 @@ Layout is (N, C, H, W) throughout. Zero points are subtracted first, so that pad
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def dequantize(q: Integers, qparams: QParams) -> NDArray[np.float32]:
 def conv2d(
     x: Integers,
     weight: Integers,
-    bias: NDArray[np.int32] | None = None,
+    bias: NDArray[np.integer[Any]] | None = None,
     *,
     x_zero: int = 0,
     w_zero: ArrayLike = 0,
@@ -67,7 +68,7 @@ def conv2d(
     padding: tuple[int, int, int, int] = (0, 0, 0, 0),
     dilation: tuple[int, int] = (1, 1),
     groups: int = 1,
-) -> NDArray[np.int32]:
+) -> NDArray[np.integer[Any]]:
     """Convolve: acc[n, o, y, x] = bias[o] + Σ (q_w - Z_w) (q_x - Z_x), one tap of the kernel after the other.
 
     Parameters
@@ -75,7 +76,7 @@ def conv2d(
     x : integer array, shape (N, C, H, W)
     weight : integer array, shape (O, C / groups, KH, KW)
         ``groups = C`` is a depthwise convolution.
-    bias : int32 array, shape (O,), optional
+    bias : int32 or int64 array, shape (O,), optional
         In steps of S_x S_w.
     x_zero : int
     w_zero : int or int array, shape () or (O,)
@@ -85,6 +86,7 @@ def conv2d(
     Returns
     -------
     int32 array, shape (N, O, OH, OW)
+        int64 where the bias is int64: 16-bit activations.
 
     Raises
     ------
@@ -118,17 +120,17 @@ def conv2d(
         seen = centred[:, :, rows, columns].reshape(images, groups, per_group, height * width)
         tap = taps[..., row, column]
         accumulator += tap * seen if per_group == 1 else tap @ seen
-    return _int32(_plus_bias(accumulator.reshape(images, outputs, height, width), bias, axis=1))
+    return _with_bias(accumulator.reshape(images, outputs, height, width), bias, axis=1)
 
 
 def linear(
     x: Integers,
     weight: Integers,
-    bias: NDArray[np.int32] | None = None,
+    bias: NDArray[np.integer[Any]] | None = None,
     *,
     x_zero: int = 0,
     w_zero: ArrayLike = 0,
-) -> NDArray[np.int32]:
+) -> NDArray[np.integer[Any]]:
     """Fully connected: acc[n, o] = bias[o] + Σ (q_w[o, i] - Z_w) (q_x[n, i] - Z_x).
 
     Parameters
@@ -142,6 +144,7 @@ def linear(
     Returns
     -------
     int32 array, shape (..., O)
+        int64 where the bias is int64.
 
     Raises
     ------
@@ -155,7 +158,59 @@ def linear(
     """
     centred = x.astype(np.float64) - x_zero
     matrix = weight.astype(np.float64) - np.reshape(w_zero, (-1, 1))
-    return _int32(_plus_bias(centred @ matrix.T, bias, axis=-1))
+    return _with_bias(centred @ matrix.T, bias, axis=-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """What a sliding window sees: one array per place in the window, shape (N, C, OH, OW).
+
+    Parameters
+    ----------
+    values : list of integer array
+        In the order of the rows of the window. Padded places hold the fill value.
+    count : int64 array, shape (1, 1, OH, OW)
+        Places that count at each position.
+    whole : bool
+        Whether the window is the whole picture.
+    """
+
+    values: list[Integers]
+    count: NDArray[np.int64]
+    whole: bool = False
+
+
+def windows(
+    x: Integers,
+    *,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    padding: tuple[int, ...] = (0, 0),
+    fill: int = 0,
+    count_include_pad: bool = False,
+) -> Windows:
+    """Return x as each place of a window sees it while the window moves.
+
+    Parameters
+    ----------
+    x : integer array, shape (N, C, H, W)
+    kernel, stride : (int, int)
+    padding : (rows, columns) or (top, bottom, left, right)
+    fill : int
+        The value of padded places.
+    count_include_pad : bool
+        Whether padded places count.
+
+    Examples
+    --------
+    >>> seen = windows(np.int8([[[[1, 2], [3, 4]]]]), kernel=(2, 1), stride=(1, 1), padding=(0, 1, 0, 0))
+    >>> [value.tolist() for value in seen.values], seen.count.tolist()
+    ([[[[[1, 2], [3, 4]]]], [[[[3, 4], [0, 0]]]]], [[[[2, 2], [1, 1]]]])
+    """
+    ones = np.ones((1, 1, *x.shape[2:]), np.int64)
+    count = sum(_seen(ones, kernel, stride, padding, int(count_include_pad)))
+    whole = tuple(kernel) == x.shape[2:] and not any(padding)
+    return Windows(_seen(x, kernel, stride, padding, fill), np.asarray(count), whole)
 
 
 def avg_pool2d(
@@ -163,7 +218,7 @@ def avg_pool2d(
     *,
     kernel: tuple[int, int],
     stride: tuple[int, int],
-    padding: tuple[int, int] = (0, 0),
+    padding: tuple[int, ...] = (0, 0),
     count_include_pad: bool = False,
     x_zero: int = 0,
 ) -> Integers:
@@ -178,14 +233,13 @@ def avg_pool2d(
     array([[[[3]]]], dtype=int8)
     """
     fill = x_zero if count_include_pad else 0
-    total = sum(window.astype(np.int64) for window in _windows(x, kernel, stride, padding, fill))
-    ones = np.ones_like(x[:1, :1], dtype=np.int64)
-    count = sum(_windows(ones, kernel, stride, padding, int(count_include_pad)))
-    return np.asarray(divide_half_away(np.asarray(total), np.asarray(count)).astype(x.dtype))
+    seen = windows(x, kernel=kernel, stride=stride, padding=padding, fill=fill, count_include_pad=count_include_pad)
+    total = sum(window.astype(np.int64) for window in seen.values)
+    return np.asarray(divide_half_away(np.asarray(total), seen.count).astype(x.dtype))
 
 
 def max_pool2d(
-    x: Integers, *, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int] = (0, 0)
+    x: Integers, *, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, ...] = (0, 0)
 ) -> Integers:
     """Largest integer of a window; padded places hold the smallest integer and never win.
 
@@ -194,41 +248,18 @@ def max_pool2d(
     >>> max_pool2d(np.int8([[[[1, 2], [3, 4]]]]), kernel=(2, 2), stride=(2, 2))
     array([[[[4]]]], dtype=int8)
     """
-    windows = _windows(x, kernel, stride, padding, np.iinfo(x.dtype).min)
-    return np.asarray(np.maximum.reduce(list(windows)))
+    return np.asarray(np.maximum.reduce(_seen(x, kernel, stride, padding, np.iinfo(x.dtype).min)))
 
 
-def global_sum(x: Integers, *, x_zero: int = 0, keepdim: bool = True) -> NDArray[np.int32]:
-    """Sum of (q_x - Z_x) over height and width: the accumulator of a global average pool.
-
-    Examples
-    --------
-    >>> global_sum(np.int8([[[[1, 2], [3, 4]]]]), x_zero=-1).tolist()
-    [[[[14]]]]
-    """
-    return _int32((x.astype(np.float64) - x_zero).sum(axis=(2, 3), keepdims=keepdim))
-
-
-def pad(x: Integers, *, amounts: tuple[tuple[int, int], ...], x_zero: int = 0) -> Integers:
-    """Put real zeros, that is ``x_zero``, before and after along each axis.
+def axis_sum(x: Integers, *, axes: tuple[int, ...] = (2, 3), keepdim: bool = True) -> NDArray[np.int64]:
+    """Sum of the codes over some axes, by default height and width, exact in int64: what a mean starts from.
 
     Examples
     --------
-    >>> pad(np.int8([[5]]), amounts=((0, 0), (1, 2)), x_zero=-3)
-    array([[-3,  5, -3, -3]], dtype=int8)
+    >>> axis_sum(np.int8([[[[1, 2], [3, 4]]]])).tolist()
+    [[[[10]]]]
     """
-    return np.pad(x, amounts, constant_values=x_zero)
-
-
-def strided_slice(x: Integers, *, slices: tuple[tuple[int | None, int | None, int | None], ...]) -> Integers:
-    """Every step-th element of a window.
-
-    Examples
-    --------
-    >>> strided_slice(np.int8([[1, 2, 3, 4]]), slices=((None, None, None), (0, None, 2)))
-    array([[1, 3]], dtype=int8)
-    """
-    return x[tuple(slice(*bounds) for bounds in slices)]
+    return np.asarray(x.sum(axis=axes, dtype=np.int64, keepdims=keepdim))
 
 
 def divide_half_away(total: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -242,12 +273,12 @@ def divide_half_away(total: NDArray[np.int64], count: NDArray[np.int64]) -> NDAr
     return np.asarray(np.sign(total) * ((2 * np.abs(total) + count) // (2 * count)))
 
 
-def _windows(
-    x: Integers, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], fill: int
+def _seen(
+    x: Integers, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, ...], fill: int
 ) -> list[Integers]:
-    """One array per place in the window: x as that place sees it while the window moves."""
-    (ph, pw), (kh, kw), (sh, sw) = padding, kernel, stride
-    padded = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=fill)
+    (kh, kw), (sh, sw) = kernel, stride
+    top, bottom, left, right = padding if len(padding) == 4 else (padding[0], padding[0], padding[1], padding[1])
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)), constant_values=fill)
     height, width = (padded.shape[2] - kh) // sh + 1, (padded.shape[3] - kw) // sw + 1
     return [
         padded[:, :, row : row + sh * (height - 1) + 1 : sh, column : column + sw * (width - 1) + 1 : sw]
@@ -255,12 +286,13 @@ def _windows(
     ]
 
 
-def _plus_bias(accumulator: NDArray[Any], bias: NDArray[np.int32] | None, axis: int) -> NDArray[Any]:
-    return accumulator if bias is None else np.asarray(accumulator + along_axis(bias, axis, accumulator.ndim))
-
-
-def _int32(accumulator: NDArray[np.float64]) -> NDArray[np.int32]:
-    largest = max(accumulator.max(initial=0.0), -accumulator.min(initial=0.0))
+def _with_bias(
+    accumulator: NDArray[np.float64], bias: NDArray[np.integer[Any]] | None, axis: int
+) -> NDArray[np.integer[Any]]:
+    if bias is not None and bias.dtype == np.int64:
+        return np.asarray(accumulator.astype(np.int64) + along_axis(bias, axis, accumulator.ndim))
+    total = accumulator if bias is None else accumulator + along_axis(bias, axis, accumulator.ndim)
+    largest = max(total.max(initial=0.0), -total.min(initial=0.0))
     if largest > INT32_MAX:
         raise AccumulatorOverflowError(f"a sum of {largest:.0f} does not fit into an int32 accumulator")
-    return accumulator.astype(np.int32)
+    return np.asarray(total.astype(np.int32))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from qlearn.integer import reference
-from qlearn.integer.requantize import POLICIES
+from qlearn.integer.profiles import POLICIES
 from qlearn.numbers.affine import dequantize, fake_quantize, quantize
 from qlearn.numbers.qparams import ClipRange, QParams, along_axis
 from qlearn.testing.checks import Check, collect, expect
@@ -128,7 +128,7 @@ def _check_kernel(scheme: Scheme, x: Tensor, weight: Tensor) -> None:
         _codes(x, x_qp), _codes(weight, w_qp), x_zero=int(x_qp.zero_point), w_zero=w_qp.zero_point
     )
     for name, policy in POLICIES.items():
-        scaled = policy.requantize(accumulator, x_qp.scale, w_qp.scale, y_qp.scale, axis=1)
+        scaled = policy.requantize(accumulator, x_qp.scale, w_qp.scale, y_qp.scale, 1)
         got = np.clip(scaled + y_qp.zero_point, y_qp.qmin, y_qp.qmax)
         apart = int(np.abs(got - wanted).max())
         expect(apart <= 1, f"{words}, policy {name}", f"codes up to {apart} apart; x {x_qp}, weight {w_qp}, y {y_qp}")

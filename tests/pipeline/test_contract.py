@@ -15,7 +15,7 @@ import qlearn as ql
 from qlearn import errors as ql_errors
 from qlearn.errors import FallbackWarning
 from qlearn.integer.layers import run_layer
-from qlearn.integer.requantize import policy_named
+from qlearn.integer.profiles import profile_named
 
 ACTIVATIONS = [
     ("affine", 8, True),
@@ -64,7 +64,9 @@ def test_policies_differ_by_at_most_one_code_given_the_same_input_codes(name, ac
     qparams = {layer.name: layer.output for layer in model.layers}
     for layer in model.layers[1:]:
         inputs = [(codes[site], qparams[site]) for site in layer.inputs]
-        fixed, float32 = (run_layer(layer, inputs, policy_named(policy)).astype(int) for policy in ("fixed", "float32"))
+        fixed, float32 = (
+            run_layer(layer, inputs, profile_named(policy)).astype(int) for policy in ("fixed", "float32")
+        )
         assert np.abs(fixed - float32).max() <= 1, layer.name
 
 
@@ -146,7 +148,7 @@ def test_a_branch_that_is_always_zero_does_not_drown_the_other(bits, size):
     model = ql.quantize_model(network, recipe, ql.calibrate(network, [x], recipe)).to_integer("fixed")
     codes, add = model.codes(x.numpy()), model.layer("add")
     inputs = [(codes[site], model.layer(site).output) for site in add.inputs]
-    other = run_layer(add, inputs, policy_named("float32")).astype(int)
+    other = run_layer(add, inputs, profile_named("float32")).astype(int)
     assert np.abs(codes["add"] - other).max() <= 1
     assert ql.sqnr_db(x, model(x.numpy())) > 35
 

@@ -1,0 +1,236 @@
+"""An integer model under construction from a `LiteGraph`: which layer holds which tensor, and in which layout."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qlearn.errors import ModelFileError
+from qlearn.export.litert_build import FROM_FILE, TO_FILE, same_padding
+from qlearn.export.litert_graph import ACTIVATIONS, SAME, VALID
+from qlearn.export.litert_read import MAX_ELEMENTS
+from qlearn.integer.layers import IntegerLayer, code_limits
+from qlearn.numbers.qparams import QParams
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from qlearn.export.litert_graph import LiteGraph, LiteOperator, LiteTensor
+
+MAX_PRODUCTS = 2**36
+"""Multiplications for one picture in one layer: a hundred times what the largest layers of VGG-16 need."""
+
+LARGEST_SCALE = 2.0**16
+"""Of a tensor, and of the multiplier from an accumulator to codes."""
+
+RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
+
+
+class Importer:
+    """Layers made so far. Shapes are in our layout, with a batch of one."""
+
+    def __init__(self, graph: LiteGraph) -> None:
+        self.graph = graph
+        self.layers: list[IntegerLayer] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.holds: dict[int, IntegerLayer] = {}
+        first = graph.tensors[graph.inputs[0]]
+        if first.dtype in RANGES:
+            self.start(graph.inputs[0], graph.inputs[0])
+
+    def start(self, index: int, qparams_of: int) -> None:
+        """Make the input layer for a tensor, with the scale of another where it is fed real numbers."""
+        shape = self.our_shape(index)
+        layer = IntegerLayer(self.free_name(index), "input", (), self.qparams(qparams_of))
+        self.layers.append(layer)
+        self.holds[index], self.shapes[layer.name] = layer, shape
+
+    def tensor(self, index: int) -> LiteTensor:
+        """Return a tensor; -1 is one that is left out."""
+        if index < 0:
+            raise ModelFileError("an input that it needs is left out")
+        return self.graph.tensors[index]
+
+    def source(self, index: int) -> IntegerLayer:
+        """Return the layer that computes a tensor."""
+        tensor = self.tensor(index)
+        if index not in self.holds:
+            what = "a constant, which this operator cannot read here" if tensor.data is not None else "never computed"
+            raise ModelFileError(f"tensor {tensor.name!r} is {what}")
+        return self.holds[index]
+
+    def constant(self, index: int, dtypes: tuple[str, ...] = ("int32",)) -> NDArray[Any]:
+        """Return the data of a constant."""
+        tensor = self.tensor(index)
+        if tensor.data is None or tensor.dtype not in dtypes:
+            raise ModelFileError(f"tensor {tensor.name!r} is no constant of {' or '.join(dtypes)}")
+        return tensor.data
+
+    def qparams(self, index: int) -> QParams:
+        """Return scale and zero point of an activation."""
+        tensor = self.tensor(index)
+        if tensor.dtype not in RANGES or tensor.scale is None or tensor.zero_point is None or tensor.scale.size != 1:
+            raise ModelFileError(
+                f"tensor {tensor.name!r} ({tensor.dtype}) is not quantized to 8 or 16 bits with one scale: "
+                "qlearn reads fully quantized models"
+            )
+        return QParams(tensor.scale[0], tensor.zero_point[0], *RANGES[tensor.dtype])
+
+    def weights(self, index: int, axis: int) -> tuple[NDArray[Any], QParams]:
+        """Return weights in the layout of the file, and their qparams for channels along axis 0."""
+        tensor, data = self.tensor(index), self.constant(index, ("int8", "uint8"))
+        if tensor.scale is None or tensor.zero_point is None:
+            raise ModelFileError(f"the weights {tensor.name!r} have no scale")
+        qmin, qmax = RANGES[tensor.dtype]
+        if tensor.scale.size == 1:
+            return data, QParams(tensor.scale[0], tensor.zero_point[0], qmin, qmax)
+        if tensor.axis != axis or tensor.scale.size != data.shape[axis]:
+            raise ModelFileError(f"the weights {tensor.name!r} have scales along another axis than their channels")
+        return data, QParams(tensor.scale, tensor.zero_point, qmin, qmax, axis=0)
+
+    def bias(self, operator: LiteOperator, outputs: int) -> NDArray[Any] | None:
+        """Return the bias of a convolution or a fully connected layer."""
+        if len(operator.inputs) < 3 or operator.inputs[2] < 0:
+            return None
+        bias = self.constant(operator.inputs[2], ("int32", "int64"))
+        if bias.shape != (outputs,):
+            raise ModelFileError(f"a bias of shape {bias.shape} for {outputs} outputs")
+        return bias
+
+    def add(
+        self, operator: LiteOperator, op: str, inputs: list[IntegerLayer], shape: tuple[int, ...], **parts: Any
+    ) -> None:
+        """Add the layer of an operator; `shape` is what its output must have, in our layout."""
+        if len(operator.outputs) != 1:
+            raise ModelFileError(f"{len(operator.outputs)} outputs")
+        index = operator.outputs[0]
+        if self.our_shape(index) != shape:
+            raise ModelFileError(f"its output would have the shape {shape}, the file says {self.our_shape(index)}")
+        output = self.qparams(index)
+        clamp = parts.pop("clamp", None) or self.clamp(operator, output)
+        check_scales([layer.output for layer in inputs], output, parts.get("weight_qparams"), op)
+        names = tuple(layer.name for layer in inputs)
+        self.put(index, IntegerLayer(self.free_name(index), op, names, output, clamp=clamp, **parts), shape)
+
+    def helper(
+        self, name: str, op: str, source: IntegerLayer, shape: tuple[int, ...], attrs: dict[str, Any]
+    ) -> IntegerLayer:
+        """Add a layer that only moves codes and is no tensor of the file."""
+        layer = IntegerLayer(self._unused(name), op, (source.name,), source.output, attrs=attrs)
+        self.layers.append(layer)
+        self.shapes[layer.name] = shape
+        return layer
+
+    def put(self, index: int, layer: IntegerLayer, shape: tuple[int, ...]) -> None:
+        """Remember which layer holds a tensor."""
+        if index in self.holds:
+            raise ModelFileError(f"tensor {self.graph.tensors[index].name!r} is computed twice")
+        if not self.layers:
+            raise ModelFileError("the network computes before it reads its input")
+        self.layers.append(layer)
+        self.holds[index], self.shapes[layer.name] = layer, shape
+
+    def clamp(self, operator: LiteOperator, output: QParams) -> tuple[int, int] | None:
+        """Return the codes of a fused activation."""
+        number = int(operator.options.get("fusedActivationFunction", 0))
+        if number not in ACTIVATIONS:
+            raise ModelFileError(f"the fused activation {number} is not ReLU, ReLU6 or ReLU1")
+        real = ACTIVATIONS[number]
+        return None if real is None else code_limits(real, output)
+
+    def our_shape(self, index: int) -> tuple[int, ...]:
+        """Return the shape of an activation in our layout."""
+        shape = self.tensor(index).shape
+        if not 2 <= len(shape) <= 6 or shape[0] != 1:
+            raise ModelFileError(f"tensor {self.tensor(index).name!r} of shape {shape}: qlearn takes a batch of one")
+        return our_shape(shape)
+
+    def shape(self, layer: IntegerLayer) -> tuple[int, ...]:
+        """Return the shape of a layer's output in our layout."""
+        return self.shapes[layer.name]
+
+    def in_file_layout(self, layer: IntegerLayer) -> IntegerLayer:
+        """Return the layer, or a transposed copy with the axes of the file."""
+        shape = self.shape(layer)
+        if len(shape) != 4 or shape[2:] == (1, 1):
+            return layer
+        name, moved = f"{layer.name}/channels_last", tuple(shape[axis] for axis in TO_FILE)
+        return self.helper(name, "transpose", layer, moved, {"axes": TO_FILE})
+
+    def check_same_scale(self, operator: LiteOperator, x: IntegerLayer) -> None:
+        """Refuse an operator that moves codes to another scale."""
+        if len(operator.outputs) == 1 and self.qparams(operator.outputs[0]) != x.output:
+            raise ModelFileError("its output has another scale or zero point than its input")
+
+    def free_name(self, index: int) -> str:
+        """Return the name of a tensor, made unique."""
+        return self._unused(self.tensor(index).name or f"tensor {index}")
+
+    def _unused(self, name: str) -> str:
+        while name in self.shapes:
+            name += "'"
+        return name
+
+
+def source_and_rest(
+    importer: Importer, operator: LiteOperator, least: int, most: int | None = None
+) -> tuple[IntegerLayer, tuple[int, ...]]:
+    """Return the layer of the first input, and the indices of the other inputs."""
+    if not least <= len(operator.inputs) <= (most or least):
+        raise ModelFileError(f"{len(operator.inputs)} inputs")
+    return importer.source(operator.inputs[0]), operator.inputs[1:]
+
+
+def our_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return a shape of the file in our layout."""
+    return tuple(shape[axis] for axis in FROM_FILE) if len(shape) == 4 else shape
+
+
+def window_sides(
+    kind: int, size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int]
+) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    """Return the padding (top, bottom, left, right) and the height and width of what a window sees.
+
+    Examples
+    --------
+    >>> window_sides(SAME, (224, 224), (3, 3), (2, 2), (1, 1))
+    ((0, 1, 0, 1), (112, 112))
+    """
+    if kind not in (SAME, VALID) or min(*stride, *dilation, *kernel) < 1 or max(*stride, *dilation) > 2**16:
+        raise ModelFileError(f"padding {kind}, strides {stride}, dilation {dilation}, window {kernel}")
+    sides = [(0, 0), (0, 0)]
+    if kind == SAME:
+        sides = [same_padding(n, k, s, d) for n, k, s, d in zip(size, kernel, stride, dilation, strict=True)]
+    padded = [n + sum(side) for n, side in zip(size, sides, strict=True)]
+    seen = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(padded, kernel, stride, dilation, strict=True)]
+    if min(seen) < 1:
+        raise ModelFileError(f"a window of {kernel} does not fit into {size}")
+    return (*sides[0], *sides[1]), (seen[0], seen[1])
+
+
+def check_work(shape: tuple[int, ...], products: int, padding: tuple[int, int, int, int] = (0, 0, 0, 0)) -> None:
+    """Refuse what would take hours or all memory, as a damaged file may ask for."""
+    if products > MAX_PRODUCTS:
+        raise ModelFileError(f"it needs {products:.3g} multiplications for one picture, more than qlearn runs")
+    top, bottom, left, right = padding
+    padded = (*shape[:2], shape[2] + top + bottom, shape[3] + left + right) if len(shape) == 4 else shape
+    if math.prod(padded) > MAX_ELEMENTS:
+        raise ModelFileError(f"its padded input would have the shape {padded}")
+
+
+def check_scales(inputs: list[QParams], output: QParams, weight: QParams | None, op: str) -> None:
+    """Refuse scales that no trained network has, and that would leave the range of the multipliers."""
+    scales = [float(q.scale) for q in inputs]
+    factor = 1.0 if weight is None else float(weight.scale.max())
+    product = math.prod(scales) if op == "multiply" else max(scales) * factor
+    if max(*scales, factor, float(output.scale)) > LARGEST_SCALE or product / float(output.scale) > LARGEST_SCALE:
+        raise ModelFileError(
+            f"scales {scales}, weights {factor}, output {float(output.scale)} are out of all proportion"
+        )
+
+
+def as_int(values: Any) -> tuple[int, ...]:
+    """Return Python integers."""
+    return tuple(int(value) for value in np.ravel(values))

@@ -203,6 +203,8 @@ def compare_calibrators(
     """
     if recipe.activations is None or not choices:
         raise DataError("a comparison needs quantized activations and at least one calibrator")
+    if "float" in choices:
+        raise DataError("no choice can be called 'float': that is the row of the float network")
     recipes = [
         replace(recipe, activations=replace(recipe.activations, calibrator=name, calibrator_params=params))
         for name, params in choices.values()
@@ -233,7 +235,10 @@ def _correct(network: Any, dataset: Iterable[Any], label: str) -> NDArray[np.boo
     for batch in progress(dataset, label, unit="batch"):
         if not (isinstance(batch, tuple | list) and len(batch) > 1 and batch[1] is not None):
             raise DataError("a comparison of accuracies needs labels: batches of (images, labels); --labels CSV")
-        right.append(np.asarray(network(batch[0])).argmax(axis=1) == np.asarray(batch[1]))
+        classes, labels = np.asarray(network(batch[0])).argmax(axis=1), np.asarray(batch[1])
+        if labels.shape != classes.shape:
+            raise DataError(f"{len(classes)} pictures, but labels of shape {labels.shape}")
+        right.append(classes == labels)
     if not right:
         raise DataError("no pictures to evaluate on (an iterator that was already used up?)")
     return np.concatenate(right)

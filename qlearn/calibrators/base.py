@@ -7,12 +7,12 @@ Calibrators with the same statistic can share one: see `share_statistics`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeGuard, TypeVar
 
 from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
 from qlearn.errors import CalibrationError, NotCalibratedError
 from qlearn.numbers.density import Density
-from qlearn.numbers.histogram import StreamingHistogram
+from qlearn.numbers.histogram import StreamingHistogram, checked_bins
 from qlearn.numbers.qparams import ClipRange
 from qlearn.numbers.rows import Rows, rows_of
 
@@ -60,6 +60,8 @@ class StatisticCalibrator(ABC, Generic[S]):
     name: ClassVar[str]
 
     def __init__(self, *, channel_axis: int | None = None) -> None:
+        if channel_axis is not None and (isinstance(channel_axis, bool) or not hasattr(channel_axis, "__index__")):
+            raise CalibrationError(f"channel_axis is a whole number or None: got {channel_axis!r}")
         self.channel_axis = channel_axis
         self.statistic: S | None = None
 
@@ -110,20 +112,25 @@ class StatisticCalibrator(ABC, Generic[S]):
 
     def merge(self, other: Self) -> None:
         """Take over what another calibrator with the same settings saw."""
-        if type(other) is not type(self) or other.statistic_key != self.statistic_key:
+        if type(other) is not type(self) or other._settings != self._settings:
             raise CalibrationError(
-                f"{self.name}: only a calibrator with the same settings can be merged, got {other!r}"
+                f"{self.name}: only a calibrator with the same settings can be merged, got {type(other).__name__} "
+                f"with {getattr(other, '_settings', 'others')} into one with {self._settings}"
             )
         if other.statistic is None:
             return
-        if self.statistic is None:
-            self.statistic = self.new_statistic(other.statistic.channels)
         self._check_channels(other.statistic.channels)
-        self.statistic.merge(other.statistic)
+        merged = self.statistic or self.new_statistic(other.statistic.channels)
+        merged.merge(other.statistic)
+        self.statistic = merged
 
     def reset(self) -> None:
         """Forget everything."""
         self.statistic = None
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "statistic"}
 
     def _check_channels(self, channels: int) -> None:
         if self.statistic is not None and channels != self.statistic.channels:
@@ -142,7 +149,7 @@ class HistogramCalibrator(StatisticCalibrator[StreamingHistogram]):
 
     def __init__(self, *, channel_axis: int | None = None, bins: int = 2048) -> None:
         super().__init__(channel_axis=channel_axis)
-        self.bins = bins
+        self.bins = checked_bins(bins)
 
     @property
     def statistic_key(self) -> Hashable:
@@ -163,10 +170,22 @@ def densities_of(histogram: StreamingHistogram) -> dict[int, Density]:
     }
 
 
+def can_share(calibrator: Calibrator) -> TypeGuard[StatisticCalibrator[Any]]:
+    """Whether a calibrator observes as the built-in ones do: a subclass that changes that works alone."""
+    if not isinstance(calibrator, StatisticCalibrator):
+        return False
+    kind = type(calibrator)
+    return (kind.observe, kind.observe_rows, kind.merge) == (
+        StatisticCalibrator.observe,
+        StatisticCalibrator.observe_rows,
+        StatisticCalibrator.merge,
+    )
+
+
 def share_statistics(calibrators: Iterable[Calibrator]) -> list[list[Calibrator]]:
     """Group calibrators whose statistic is the same: the first of a group observes, the others read along.
 
-    A calibrator of another make is alone in its group.
+    A calibrator of another make is alone in its group, and so is a subclass that observes or merges in its own way.
 
     Examples
     --------
@@ -179,7 +198,7 @@ def share_statistics(calibrators: Iterable[Calibrator]) -> list[list[Calibrator]
     groups: dict[Any, list[Calibrator]] = {}
     for calibrator in calibrators:
         key: Any = id(calibrator)
-        if isinstance(calibrator, StatisticCalibrator):
+        if can_share(calibrator):
             key = (calibrator.statistic_key, calibrator.channel_axis)
         groups.setdefault(key, []).append(calibrator)
     return list(groups.values())

@@ -26,7 +26,8 @@ class MeanStdCalibrator(HistogramCalibrator):
 
     k = 3 clips one normal value in 370. That is good at 4 bits, where the steps are wide:
     on normal data it comes within 1 dB of the best range.
-    At 8 bits the clipped values outweigh the finer steps by far: 6 dB are lost on normal data, 17 dB on Laplace.
+    At 8 bits the clipped values outweigh the finer steps by far: of 20 000 normal values min-max makes 40 dB and this
+    calibrator 32, of Laplace values 36 and 18.
 
     Mean and deviation come from the histogram, not from running sums:
     counts are whole numbers, so neither the order nor the split of the data makes a difference.
@@ -64,7 +65,7 @@ class MeanStdCalibrator(HistogramCalibrator):
     name = "mean_std"
 
     def __init__(self, *, k: float = 3.0, channel_axis: int | None = None, bins: int = 2048) -> None:
-        if not (k > 0.0 and math.isfinite(k)):
+        if isinstance(k, bool | str) or not (k > 0.0 and math.isfinite(k)):
             raise CalibrationError(f"k is a number of standard deviations, above 0: got {k!r}")
         super().__init__(channel_axis=channel_axis, bins=bins)
         self.k = float(k)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlearn.calibrators.base import HistogramCalibrator, densities_of
+from qlearn.calibrators.base import HistogramCalibrator
+from qlearn.numbers.density import Density
 from qlearn.numbers.noise import NoiseTable
-from qlearn.numbers.qparams import ClipRange
+from qlearn.numbers.qparams import SMALLEST_SCALE, ClipRange
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,8 +33,10 @@ class MseCalibrator(HistogramCalibrator):
     For a symmetric scheme the search is over one threshold t and the range is [-t, t], cut to what was seen;
     for an affine scheme it is over both bounds.
     Where nothing beats the observed range by at least 0.1 % of the noise, that range is returned.
-    So it is for schemes with more levels than the histogram has bins (13 bits and more by default):
-    there, one clipped value in ten million would cost more than all the finer steps save.
+    So it is for schemes with more levels than the histogram has bins on both sides together (13 bits and more by
+    default): there, one clipped value in ten million would cost more than all the finer steps save.
+    Values that sit exactly on levels are not known as such: a bin is all that is left of them. Where min-max would be
+    exact on a handful of discrete values, this range leaves an error of a bin or less (74 dB on {-1, 0, 2} at 2 bits).
 
     Parameters
     ----------
@@ -68,17 +71,22 @@ class MseCalibrator(HistogramCalibrator):
     def bounds(self, statistic: StreamingHistogram, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the best range found for the scheme."""
         lo, hi = np.minimum(statistic.lo, 0.0), np.maximum(statistic.hi, 0.0)
+        scheme.qparams(ClipRange(lo, hi))  # a scheme that cannot take the data says so of the range that was seen
         if scheme.qmax - scheme.qmin + 1 > 2 * self.bins:
             return lo, hi
-        densities = densities_of(statistic)
-        for block in _blocks(list(densities)):
-            table = NoiseTable.of([densities[channel] for channel in block])
-            search = _Search(table, lo[block], hi[block], statistic.widths[block], scheme)
-            lo[block], hi[block] = search.best()
+        one_sided = (lo == 0) | (hi == 0) | scheme.symmetric
+        alive = np.maximum(-lo, hi) >= SMALLEST_SCALE / 2  # below, every value becomes zero under any scale
+        for chosen in (one_sided & alive, ~one_sided & alive):
+            for block in _blocks(np.flatnonzero(chosen)):
+                table = NoiseTable.of([Density.of(statistic, int(channel)) for channel in block])
+                search = _Search(
+                    table, lo[block], hi[block], statistic.widths[block], scheme, bool(one_sided[block[0]])
+                )
+                lo[block], hi[block] = search.best()
         return lo, hi
 
 
-def _blocks(channels: list[int]) -> list[list[int]]:
+def _blocks(channels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     return [channels[i : i + _CHANNELS] for i in range(0, len(channels), _CHANNELS)]
 
 
@@ -91,6 +99,7 @@ class _Search:
     hi: NDArray[np.float64]
     widths: NDArray[np.float64]
     scheme: Scheme
+    one_sided: bool  # whether one fraction says it all; the same for all C, so that none depends on its neighbours
 
     def best(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return lo and hi, shape (C,): the best of a grid, refined, or the observed range."""
@@ -107,15 +116,10 @@ class _Search:
         lo, hi = self._ranges(best[:, None])
         return lo[:, 0], hi[:, 0]
 
-    @property
-    def _one_sided(self) -> bool:
-        """Whether one fraction says it all."""
-        return self.scheme.symmetric or not ((self.lo < 0) & (self.hi > 0)).any()
-
     def _grid(self) -> tuple[NDArray[np.float64], float]:
         """Return candidates (K, 2), the more the fewer the levels, and the spacing of the linear ones."""
         levels = self.scheme.qmax - self.scheme.qmin + 1
-        if self._one_sided:
+        if self.one_sided:
             count = int(np.clip(2**14 / levels, 64, 512))
             fractions = np.concatenate([np.geomspace(1 / 1024, 1, 41), np.arange(1, count + 1) / count])
             return np.stack([fractions, fractions], axis=1), 1 / count
@@ -127,9 +131,9 @@ class _Search:
 
     def _around(self, best: NDArray[np.float64], spacing: float) -> NDArray[np.float64]:
         """Return candidates (C, K, 2) within one spacing of the best, itself among them."""
-        steps = np.linspace(-1, 1, 9 if self._one_sided else 7)
+        steps = np.linspace(-1, 1, 9 if self.one_sided else 7)
         pairs = np.stack([steps, steps], axis=1)
-        if not self._one_sided:
+        if not self.one_sided:
             pairs = np.stack([side.ravel() for side in np.meshgrid(steps, steps)], axis=1)
         reach = np.minimum(spacing, 0.5 * best)[:, None]  # between the geometric ones, steps are relative
         return np.clip(best[:, None] + pairs * reach, 0.0, 1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,7 +69,7 @@ class PercentileCalibrator(HistogramCalibrator):
     def __init__(
         self, *, percent: float = 99.99, of: str = "absolute", channel_axis: int | None = None, bins: int = 2048
     ) -> None:
-        if not 0.0 < percent <= 100.0:
+        if isinstance(percent, bool | str) or not 0.0 < percent <= 100.0:
             raise CalibrationError(f"percent is the share to keep, in (0, 100]: got {percent!r}")
         if of not in DEFINITIONS:
             raise CalibrationError(f"of is one of {', '.join(DEFINITIONS)}: got {of!r}")
@@ -78,21 +80,32 @@ class PercentileCalibrator(HistogramCalibrator):
     def bounds(self, statistic: StreamingHistogram, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the range; the scheme makes no difference."""
         if self.of == "absolute":
-            threshold = absolute_percentile(statistic, self.percent)
+            threshold = absolute_percentile(statistic, exact(self.percent))
             lo, hi = -threshold, threshold
         else:
-            share = (100.0 + self.percent) / 2
+            share = (100 + exact(self.percent)) / 2
             lo, hi = -upper_percentile(statistic, share, flipped=True), upper_percentile(statistic, share)
         return np.maximum(statistic.lo, lo), np.minimum(statistic.hi, hi)
 
 
-def absolute_percentile(histogram: StreamingHistogram, percent: float) -> NDArray[np.float64]:
+def exact(percent: float) -> Fraction:
+    """Return the number that was written: as a float, 99.9 / 100 is a little more than 0.999 and keeps one value more.
+
+    Examples
+    --------
+    >>> exact(99.9) * 1000 / 100
+    Fraction(999, 1)
+    """
+    return Fraction(repr(float(percent)))
+
+
+def absolute_percentile(histogram: StreamingHistogram, percent: Fraction) -> NDArray[np.float64]:
     """Return, per channel, the upper edge of the bin in which the percentile of |x| falls, shape (channels,)."""
     edge = _bins_that_keep(folded(histogram), percent)
     return np.asarray(edge * histogram.widths)
 
 
-def upper_percentile(histogram: StreamingHistogram, percent: float, *, flipped: bool = False) -> NDArray[np.float64]:
+def upper_percentile(histogram: StreamingHistogram, percent: Fraction, *, flipped: bool = False) -> NDArray[np.float64]:
     """Return, per channel, the upper edge of the bin in which the percentile of x (or of -x) falls."""
     counts = histogram.counts.numpy()
     edge = _bins_that_keep(counts[:, ::-1] if flipped else counts, percent)
@@ -106,8 +119,8 @@ def folded(histogram: StreamingHistogram) -> NDArray[np.int64]:
     return np.asarray(counts[:, bins:] + counts[:, :bins][:, ::-1])
 
 
-def _bins_that_keep(counts: NDArray[np.int64], percent: float) -> NDArray[np.int64]:
+def _bins_that_keep(counts: NDArray[np.int64], percent: Fraction) -> NDArray[np.int64]:
     """Return how many of the first bins hold at least `percent` of the values, shape (channels,)."""
     cumulative = np.cumsum(counts, axis=1)
-    needed = np.ceil(cumulative[:, -1] * (percent / 100.0))
+    needed = np.array([math.ceil(int(total) * percent / 100) for total in cumulative[:, -1]])
     return np.asarray(np.argmax(cumulative >= needed[:, None], axis=1) + 1)

@@ -132,7 +132,9 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--data", metavar="FOLDER", help="pictures to evaluate on")
     group.add_argument("--labels", metavar="CSV", help="columns file,label; without it, no accuracy")
     group.add_argument("--calibration", metavar="FOLDER", help="pictures to calibrate on; if not given, some of --data")
-    group.add_argument("--calibration-images", type=int, default=200, metavar="N", help="how many")
+    group.add_argument(
+        "--calibration-images", type=int, metavar="N", help="calibrate on N pictures; 200 of your own if not given"
+    )
     group.add_argument(
         "--preprocess", metavar="RULE", help="size=224,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,resize=256"
     )

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def run(arguments: argparse.Namespace) -> int:
     """Calibrate once, quantize with each calibrator, evaluate, print."""
     choices = {text: parse_choice(text) for text in arguments.calibrators}
+    if len(choices) < len(arguments.calibrators):
+        raise RecipeError("--calibrators names one twice: each is a row, so each needs its own settings")
     for name, params in choices.values():
         calibrator(name, **params)  # a wrong name or parameter fails here, before the long work
     preprocess = parse_preprocess(arguments.preprocess)
@@ -65,4 +67,7 @@ def parse_choice(text: str) -> tuple[str, dict[str, Any]]:
     name, separator, settings = text.rpartition(":")
     if not separator or "=" not in settings:
         return text, {}
-    return name, dict(parse_setting(part) for part in settings.split(","))
+    pairs = [parse_setting(part) for part in settings.split(",")]
+    if len(dict(pairs)) < len(pairs):
+        raise RecipeError(f"{text!r} sets one parameter twice")
+    return name, dict(pairs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import argparse
 
     from qlearn.graph.model import FloatModel
+
+_OWN_CALIBRATION = 200  # pictures that are taken from a folder of one's own
 
 
 def open_model(model: str, checkpoint: str | None, preprocess: Preprocess | None) -> FloatModel | IntegerModel:
@@ -64,13 +67,14 @@ def open_data(arguments: argparse.Namespace, preprocess: Preprocess | None) -> S
             raise MissingDataError(
                 f"{arguments.model} brings no pictures: name a folder with --data FOLDER --labels CSV"
             )
-        return load_data(arguments.model)
+        return _with_calibration(load_data(arguments.model), arguments.calibration_images)
     if preprocess is None:
         raise DataError("--data needs --preprocess size=…,mean=…,std=…: what turns a picture into the network's input")
     pictures = from_folder(arguments.data, arguments.labels, preprocess)
     if arguments.calibration is not None:
-        return Splits(calibration=from_folder(arguments.calibration, None, preprocess), evaluation=pictures)
-    count = min(arguments.calibration_images, len(pictures) // 2)
+        own = Splits(calibration=from_folder(arguments.calibration, None, preprocess), evaluation=pictures)
+        return _with_calibration(own, arguments.calibration_images)
+    count = min(arguments.calibration_images or _OWN_CALIBRATION, len(pictures) // 2)
     if count < 1:
         raise DataError(
             f"{arguments.data}: {len(pictures)} picture is too few to calibrate on some and evaluate on others"
@@ -78,6 +82,10 @@ def open_data(arguments: argparse.Namespace, preprocess: Preprocess | None) -> S
     calibration = _draw(len(pictures), count)
     evaluation = [index for index in range(len(pictures)) if index not in set(calibration)]
     return Splits(calibration=pictures.subset(calibration), evaluation=pictures.subset(evaluation))
+
+
+def _with_calibration(data: Splits, count: int | None) -> Splits:
+    return data if count is None else replace(data, calibration=data.calibration.subset(count))
 
 
 def parse_preprocess(text: str | None) -> Preprocess | None:

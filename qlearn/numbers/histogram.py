@@ -26,6 +26,7 @@ _LANES = 4  # copies of the histogram that neighbours are counted in, in turn
 _SHORT = 1 << 13  # values that one copy is good enough for
 _MOST_BINS = 1 << 14  # on each side of zero: bin numbers are counted as int16
 _FLOAT32_SAFE = -100  # below this exponent 2**-exponent leaves float32: count in float64
+_FLOAT64_SAFE = -1000  # below this exponent 2**-exponent needs two factors
 _SMALLEST_EXPONENT = -1100  # below the smallest float64: the width of a histogram that saw only zeros
 
 
@@ -59,9 +60,7 @@ class StreamingHistogram:
     """
 
     def __init__(self, bins: int = 2048, channels: int = 1) -> None:
-        if not 2 <= bins <= _MOST_BINS or bins & (bins - 1):
-            raise NumbersError(f"bins must be a power of two from 2 to {_MOST_BINS}: got {bins}")
-        self.bins = bins
+        self.bins = checked_bins(bins)
         self.counts = torch.zeros((channels, 2 * bins), dtype=torch.int64)
         self.exponents: NDArray[np.int64] = np.full(channels, _SMALLEST_EXPONENT, np.int64)
         self.lo: NDArray[np.float64] = np.full(channels, np.inf)
@@ -141,13 +140,29 @@ class StreamingHistogram:
         offsets = offsets.to(row.device)
         for chunk in torch.split(row, size):
             n = chunk.numel()
-            step = torch.mul(chunk.to(dtype), 2.0**-exponent, out=steps[:n])
+            step = torch.mul(chunk.to(dtype), 2.0 ** -max(exponent, _FLOAT64_SAFE), out=steps[:n])
+            if exponent < _FLOAT64_SAFE:  # float64 values near the smallest: one factor alone would overflow
+                step *= 2.0 ** (_FLOAT64_SAFE - exponent)
             if signed:
                 _floor(step, chunk, exponent)
             bin_number = index[:n].copy_(step)  # copying cuts off: the floor of what is not negative
             bin_number += offsets[:n]
             found = torch.bincount(bin_number, minlength=lanes * side)
             counts[2 * self.bins - side :] += (found if lanes == 1 else found.view(lanes, side).sum(dim=0)).cpu()
+
+
+def checked_bins(bins: int) -> int:
+    """Return the number of bins, or refuse it.
+
+    Examples
+    --------
+    >>> checked_bins(256)
+    256
+    """
+    whole = isinstance(bins, int | np.integer) and not isinstance(bins, bool)
+    if not whole or not 2 <= bins <= _MOST_BINS or int(bins) & (int(bins) - 1):
+        raise NumbersError(f"bins must be a power of two from 2 to {_MOST_BINS}: got {bins!r}")
+    return int(bins)
 
 
 @functools.lru_cache(maxsize=4)

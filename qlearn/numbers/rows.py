@@ -58,17 +58,29 @@ def rows_of(x: Tensor | ArrayLike, channel_axis: int | None) -> Rows:
     >>> rows.values.shape, rows.hi.tolist()
     (torch.Size([3, 2]), [3.0, 4.0, 5.0])
     """
-    values = x.detach() if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x))
+    values = x.detach() if isinstance(x, torch.Tensor) else _tensor_of(x)
     if not values.is_floating_point():
         raise CalibrationError(f"a calibrator needs floating point values, got {values.dtype}")
     if values.numel() == 0:
         raise CalibrationError(f"a calibrator needs at least one value, got shape {tuple(values.shape)}")
-    values = _by_channel(values, channel_axis)
-    lo, hi = _extremes(values)
+    try:
+        values = _by_channel(values, channel_axis)
+        lo, hi = _extremes(values)
+    except (RuntimeError, NotImplementedError) as error:
+        kind = f"{values.dtype}, {values.layout}, on {values.device}"
+        raise CalibrationError(f"values of {kind} have no order: make them dense float32 first ({error})") from error
     if not (np.isfinite(lo).all() and np.isfinite(hi).all()):  # aminmax passes NaN on
         bad = int(values.numel() - torch.isfinite(values).sum())
         raise CalibrationError(f"{bad} of {values.numel()} values are NaN or Inf: clean the data, or find the layer")
     return Rows(values, lo, hi)
+
+
+def _tensor_of(x: ArrayLike) -> Tensor:
+    """Copy anything array-like; masked, text, object and long double arrays are refused."""
+    array = np.asarray(x)
+    if isinstance(x, np.ma.MaskedArray) or array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise CalibrationError(f"a calibrator needs floating point values, got {type(x).__name__} of {array.dtype}")
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=True))
 
 
 def _by_channel(values: Tensor, channel_axis: int | None) -> Tensor:

@@ -123,6 +123,7 @@ def calibrate_many(
     """
     if not isinstance(model, FloatModel):
         raise GraphError(f"calibrate() takes a traced network, got {type(model).__name__}: use qlearn.trace() first")
+    recipes = list(recipes)
     choices = [recipe.activations for recipe in recipes if recipe.activations is not None]
     if not choices:
         return [CalibrationTable({}, 0) for _ in recipes]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import torch
 
-from qlearn.calibrators.base import StatisticCalibrator, share_statistics
+from qlearn.calibrators.base import can_share, share_statistics
 from qlearn.calibrators.spec import CalibratorSpec, Trait
 from qlearn.errors import CalibrationError
 from qlearn.numbers.rows import rows_of
@@ -20,7 +20,7 @@ from qlearn.progress import progress
 from qlearn.registry import calibrator, default_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -68,7 +68,7 @@ class SiteObservers:
         for group in self._groups[site]:
             leader = group[0]
             with noted(site, self._name_of(site, leader), value):
-                if isinstance(leader, StatisticCalibrator):
+                if can_share(leader):
                     rows = rows_of(value, None) if rows is None else rows
                     leader.observe_rows(rows)
                     for follower in group[1:]:
@@ -110,22 +110,38 @@ def observe_on(
     At most two batches per thread are on their way at a time, so memory does not grow with their number.
     """
     _check_mergeable(choices)
+    if not (hasattr(client, "scatter") and hasattr(client, "nthreads")):
+        raise CalibrationError(f"client= takes a dask.distributed.Client, got {type(client).__name__}")
+    (shared,) = client.scatter([model], broadcast=True, hash=False)
+    pending = {shared}
+    observers = SiteObservers.of(names, choices)
+    try:
+        ready = (_prepared(batch) for batch in progress(batches, "calibrate", unit="batch"))
+        for future in _tasks(client, ready, (shared, names, choices), pending):
+            observers.merge(future.result())
+            pending.discard(future)
+    except Exception as error:
+        raise error.with_traceback(None) from None  # the traceback would keep the futures, and they the batches
+    finally:
+        client.cancel(list(pending), force=True)
+        pending.clear()
+    return observers
+
+
+def _tasks(client: Any, batches: Iterator[Any], arguments: tuple[Any, ...], pending: set[Any]) -> Iterator[Any]:
+    """Submit two tasks per thread, then one for each that is done; yield them as they are."""
     from distributed import as_completed  # the extra "dask"; whoever has a client has it
 
-    (shared,) = client.scatter([model], broadcast=True, hash=False)
-    waiting = iter(progress(batches, "calibrate", unit="batch"))
-
     def submit(count: int) -> list[Any]:
-        ready = (_prepared(batch) for batch in islice(waiting, count))
-        return [client.submit(_observe_batch, shared, batch, names, choices, pure=False) for batch in ready]
+        new = [client.submit(_observe_batch, batch, *arguments, pure=False) for batch in islice(batches, count)]
+        pending.update(new)
+        return new
 
-    observers = SiteObservers.of(names, choices)
     running = as_completed(submit(2 * max(1, sum(client.nthreads().values()))))
     for future in running:
-        observers.merge(future.result())
+        yield future
         for new in submit(1):
             running.add(new)
-    return observers
 
 
 def _prepared(batch: Any) -> Any:
@@ -134,7 +150,7 @@ def _prepared(batch: Any) -> Any:
 
 
 def _observe_batch(
-    model: FloatModel, batch: Any, names: Sequence[str], choices: Sequence[TensorRecipe]
+    batch: Any, model: FloatModel, names: Sequence[str], choices: Sequence[TensorRecipe]
 ) -> SiteObservers:
     """One task: one batch, one thread, because a float forward changes with the number of threads."""
     threads = torch.get_num_threads()

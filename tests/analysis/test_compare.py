@@ -96,5 +96,11 @@ def test_what_is_missing_is_named(network, batches):
         compare_calibrators(network, ql.Recipe(), CHOICES, calibration=batches, evaluation=unlabelled)
     with pytest.raises(DataError, match="no pictures"):
         compare_calibrators(network, ql.Recipe(), CHOICES, calibration=batches, evaluation=[])
+    columns = [(x, y[:, None]) for x, y in batches]
+    with pytest.raises(DataError, match="labels of shape"):
+        compare_calibrators(network, ql.Recipe(), CHOICES, calibration=batches, evaluation=columns)
+    named = {"float": ("minmax", {})}
+    with pytest.raises(DataError, match="called 'float'"):
+        compare_calibrators(network, ql.Recipe(), named, calibration=batches, evaluation=batches)
     with pytest.raises(DataError, match="at least one calibrator"):
         compare_calibrators(network, ql.Recipe(), {}, calibration=batches, evaluation=batches)

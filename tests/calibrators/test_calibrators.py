@@ -1,6 +1,7 @@
 """The calibrators against plain loops on the raw values."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from qlearn.calibrators.minmax import MinMaxCalibrator
 from qlearn.calibrators.moving_average import MovingAverageCalibrator
 from qlearn.calibrators.mse import MseCalibrator
 from qlearn.calibrators.percentile import PercentileCalibrator
-from qlearn.errors import CalibrationError, NotCalibratedError
+from qlearn.errors import CalibrationError, NotCalibratedError, NumbersError
 from qlearn.numbers.qparams import ClipRange
 from qlearn.numbers.rows import rows_of
 from qlearn.schemes.affine import AffineScheme
@@ -50,7 +51,7 @@ def test_minmax_is_min_and_max_and_zero(xs):
 def loop_percentile(xs, percent):
     """The smallest |x| that at least `percent` of all |x| do not exceed."""
     ordered = sorted(abs(x) for x in xs)
-    needed = math.ceil(len(ordered) * (percent / 100.0))
+    needed = math.ceil(len(ordered) * Fraction(str(percent)) / 100)
     return ordered[max(needed, 1) - 1]
 
 
@@ -62,6 +63,69 @@ def test_percentile_is_within_one_bin_of_a_sorted_list(xs, percent):
     lo, hi = max(min(0.0, *xs), -threshold), min(max(0.0, *xs), threshold)
     assert lo - width <= float(r.lo) <= lo + 1e-9
     assert hi - 1e-9 <= float(r.hi) <= hi + width
+
+
+@pytest.mark.parametrize("n", [1000, 10_000])
+@pytest.mark.parametrize("of", ["absolute", "tails"])
+def test_percentile_keeps_exactly_the_share_that_was_written(n, of):
+    """As a float 99.9 / 100 is a little too much, and would keep the outlier."""
+    percent, outliers = (99.9, n // 1000) if of == "absolute" else (99.8, n // 1000)
+    x = torch.cat([torch.linspace(0, 1, n - outliers), torch.full((outliers,), 50.0)])
+    assert float(observed(PercentileCalibrator, x, percent=percent, of=of).hi) < 1.1
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_one_sided_channels_do_not_depend_on_their_neighbours(make):
+    x = torch.randn(40, 500, generator=torch.Generator().manual_seed(0))
+    x[0].abs_()
+    x[1] = -x[1].abs()
+    for bits in (3, 4, 8):
+        scheme = AffineScheme(bits=bits)
+        together, alone = make(channel_axis=0), [make() for _ in x]
+        together.observe(x)
+        r = together.compute_range(scheme)
+        for c, one in enumerate(alone):
+            one.observe(x[c])
+            single = one.compute_range(scheme)
+            assert (r.lo[c], r.hi[c]) == (single.lo, single.hi)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-300, 1e300])
+def test_float64_beyond_float32_is_counted_and_gives_the_observed_range_or_less(make, scale):
+    x = torch.tensor([-3.0, -1.0, 0.5, 2.0], dtype=torch.float64) * scale
+    for bits in (4, 8):
+        calibrator = make()
+        calibrator.observe(x)
+        r = calibrator.compute_range(AffineScheme(bits=bits))
+        assert float(x.min()) <= float(r.lo) <= 0 <= float(r.hi) <= float(x.max())
+
+
+ODD = {
+    "long double": np.ones(3, np.longdouble),
+    "objects": np.array([1.0, None], object),
+    "text": ["a"],
+    "masked": np.ma.masked_array([1.0, 2.0], [True, False]),
+    "sparse": torch.eye(3).to_sparse(),
+    "meta": torch.ones(3, device="meta"),
+    "float8": torch.ones(3).to(torch.float8_e4m3fn),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_arrays_are_refused_by_name(kind):
+    calibrator = MinMaxCalibrator()
+    with pytest.raises(CalibrationError):
+        calibrator.observe(ODD[kind])
+    with pytest.raises(NotCalibratedError):
+        calibrator.compute_range(SCHEME)
+
+
+@pytest.mark.parametrize("x", [np.arange(5.0)[::-1], np.arange(5.0).astype(">f4"), [0.0, 1.0, 4.0], np.float32(4.0)])
+def test_arrays_of_any_layout_are_taken(x):
+    calibrator = MinMaxCalibrator()
+    calibrator.observe(x)
+    assert float(calibrator.compute_range(SCHEME).hi) == 4.0
 
 
 @given(values)
@@ -187,11 +251,30 @@ def test_life_cycle(make):
         (lambda: MeanStdCalibrator(k=math.nan), "got nan"),
         (lambda: MovingAverageCalibrator(new_weight=0.0), r"in \(0, 1\]: got 0.0"),
         (lambda: MovingAverageCalibrator(new_weight=1.5), "got 1.5"),
+        (lambda: PercentileCalibrator(percent="99"), "got '99'"),
+        (lambda: PercentileCalibrator(percent=True), "got True"),
+        (lambda: MinMaxCalibrator(channel_axis=1.0), "whole number or None: got 1.0"),
+        (lambda: MinMaxCalibrator(channel_axis=True), "got True"),
     ],
 )
 def test_wrong_parameters_are_refused(make, message):
     with pytest.raises(CalibrationError, match=message):
         make()
+
+
+@pytest.mark.parametrize("bins", [100, 1, 2.0, "x", True, 2**15])
+def test_bins_are_checked_at_once(bins):
+    with pytest.raises(NumbersError, match="power of two"):
+        MseCalibrator(bins=bins)
+
+
+def test_a_refused_merge_leaves_no_trace():
+    fresh, seen = MovingAverageCalibrator(), MovingAverageCalibrator()
+    seen.observe(torch.ones(3))
+    with pytest.raises(CalibrationError, match="do not merge"):
+        fresh.merge(seen)
+    with pytest.raises(NotCalibratedError):
+        fresh.compute_range(SCHEME)
 
 
 def test_only_equal_settings_merge():
@@ -201,6 +284,10 @@ def test_only_equal_settings_merge():
         narrow.merge(wide)
     with pytest.raises(CalibrationError, match="same settings"):
         wide.merge(MinMaxCalibrator())
+    with pytest.raises(CalibrationError, match="same settings"):
+        PercentileCalibrator(percent=99.0).merge(PercentileCalibrator(percent=50.0))
+    with pytest.raises(CalibrationError, match="same settings"):
+        MinMaxCalibrator(channel_axis=0).merge(MinMaxCalibrator())
     one, two = MinMaxCalibrator(channel_axis=0), MinMaxCalibrator(channel_axis=0)
     one.observe(torch.ones(2, 3))
     two.observe(torch.ones(3, 3))

@@ -166,6 +166,7 @@ def test_compare_on_own_pictures_needs_labels(capsys, module, pictures):
 ERRORS = {
     "compare unknown": (["compare", "tiny_resnet", "--calibrators", "minmaks"], "Did you mean 'minmax'"),
     "compare setting": (["compare", "tiny_resnet", "--calibrators", "mse:percent=3"], "unexpected keyword"),
+    "compare twice": (["compare", "tiny_resnet", "--calibrators", "mse", "mse"], "names one twice"),
     "compare bad setting": (["compare", "tiny_resnet", "--calibrators", "percentile:percent=1,of"], "KEY=VALUE"),
     "unknown network": (["quantize", "tiny_resnett"], "did you mean 'tiny_resnet'"),
     "missing file": (["info", "nowhere.qlearn"], "nowhere.qlearn: cannot be read"),

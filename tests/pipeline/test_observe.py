@@ -1,5 +1,6 @@
 """One pass for many recipes, and the same ranges from many workers."""
 
+import gc
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from networks import make, pictures
 
 import qlearn as ql
+from qlearn.calibrators.percentile import PercentileCalibrator
 from qlearn.errors import CalibrationError, GraphError
 
 NAMES = ["minmax", "mean_std", "percentile", "entropy", "mse"]
@@ -91,6 +93,31 @@ def test_workers_may_load_the_batches_themselves(network, data, client):
     assert equal(ql.calibrate(network, futures, recipe, client=client), ql.calibrate(network, data, recipe))
 
 
+class Doubled(PercentileCalibrator):
+    """Observes in its own way."""
+
+    name = "doubled"
+
+    def observe(self, x):
+        super().observe(2 * x)
+
+
+def test_a_subclass_that_observes_in_its_own_way_is_not_mixed_up(network, data):
+    spec = ql.CalibratorSpec(name="doubled", factory=Doubled, summary="percentile of twice the data")
+    params = {"calibrator_params": {"percent": 60.0}}
+    own, plain = recipes([{"calibrator": "doubled", **params}, {"calibrator": "percentile", **params}])
+    with ql.registry.fresh_registry({"QLEARN_LOAD_PLUGINS": ""}):
+        ql.register(spec)
+        for order in ([own, plain], [plain, own]):
+            tables = dict(zip(map(id, order), ql.calibrate_many(network, data, order), strict=True))
+            assert equal(tables[id(plain)], ql.calibrate(network, data, plain))
+            assert not equal(tables[id(own)], tables[id(plain)])
+
+
+def test_recipes_may_come_from_a_generator(network, data):
+    assert len(ql.calibrate_many(network, data[:1], (recipe for recipe in recipes()[:2]))) == 2
+
+
 @workers
 def test_what_goes_wrong_on_a_worker_names_the_site(network, data, client):
     broken = [data[0], torch.full_like(data[1], math.nan)]
@@ -101,6 +128,13 @@ def test_what_goes_wrong_on_a_worker_names_the_site(network, data, client):
         ql.calibrate(network, [data[0][:, :, :3]], recipes()[0], client=client)
     with pytest.raises(CalibrationError, match="no batches"):
         ql.calibrate(network, [], recipes()[0], client=client)
+    gc.collect()
+    assert not client.futures  # neither the network nor batches are kept
+
+
+def test_something_else_is_no_client(network, data):
+    with pytest.raises(CalibrationError, match=r"takes a dask\.distributed\.Client, got str"):
+        ql.calibrate(network, data, recipes()[0], client="tcp://localhost:8786")
 
 
 def test_an_order_dependent_calibrator_is_refused_before_any_work(network, data):

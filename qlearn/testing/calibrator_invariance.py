@@ -1,4 +1,4 @@
-"""Checks of what may not matter to a calibrator: split, order and scale of the data, and how merging comes in."""
+"""Checks of what may not matter to a calibrator: split, order and scale of the data."""
 
 from __future__ import annotations
 
@@ -37,12 +37,6 @@ if TYPE_CHECKING:
     from qlearn.testing.probe import Maker, Traits
 
 CHECKS: list[Check] = []
-
-RESOLUTION = 1 / 256
-"""Share of its width by which an APPROXIMATE range may move when the data are scaled: one step at 8 bits."""
-
-LOUDEST_DIFFERENCE = 0.1
-"""Decibels by which the noise may move if the range moves further: near its minimum noise is flat."""
 
 
 @collect(
@@ -101,95 +95,6 @@ def check_order_dependence(make: Maker, traits: Traits) -> None:
 
 @collect(
     CHECKS,
-    remedy="Add counts, take the minimum of minima: what has to be averaged cannot be merged. "
-    "Otherwise do not declare MERGEABLE.",
-    needs=Trait.MERGEABLE,
-)
-def check_merge_exact(make: Maker, traits: Traits) -> None:
-    """MERGEABLE: merged calibrators say exactly what one says that saw all the data, in any grouping and order."""
-    for name in ("outlier", "skewed"):
-        s = sample(name)
-        _check_merges(make, s, pieces(s.values, 3), traits)
-    s = Sample("normal, channel_axis=1,", channels(30, 3, 4, axis=1), SYMMETRIC8)
-    _check_merges(make, s, pieces(s.values, 3), traits, channel_axis=1)
-
-
-def _check_merges(
-    make: Maker, s: Sample, parts: Sequence[Tensor], traits: Traits, channel_axis: int | None = None
-) -> None:
-    """Merge three calibrators in several ways, a new one among them."""
-
-    def saw(*numbers: int) -> Calibrator:
-        return observed(make, [parts[n] for n in numbers], s, channel_axis=channel_axis)
-
-    def merged(into: Calibrator, *others: Calibrator) -> Calibrator:
-        for other in others:
-            into.merge(other)
-        return into
-
-    fresh, last = make(channel_axis=channel_axis), saw(2)
-    before = range_of(last, s.scheme, s)
-    ways: dict[str, Callable[[], Calibrator]] = {
-        "0 + 1 + 2": lambda: merged(saw(0), saw(1), last),
-        "0 + (1 + 2)": lambda: merged(saw(0), merged(saw(1), last)),
-        "new + 0 + 1 + 2": lambda: merged(make(channel_axis=channel_axis), saw(0), saw(1), last),
-        "0 + new + 1, then batch 2": lambda: feed(merged(saw(0), fresh, saw(1)), [parts[2]], s),
-    }
-    if Trait.ORDER_DEPENDENT not in traits:
-        ways |= {
-            "2 + 0 + 1": lambda: merged(saw(2), saw(0), saw(1)),
-            "(2 + 1) + 0": lambda: merged(merged(saw(2), saw(1)), saw(0)),
-        }
-    wanted = range_of(saw(0, 1, 2), s.scheme, s)
-    for way, result in ways.items():
-        expect_equal(range_of(result(), s.scheme, s), wanted, f"{s}, merged as {way}", "one calibrator for all")
-    expect_equal(range_of(last, s.scheme, s), before, f"{s}: a calibrator, after others merged it", "before")
-    expect_empty(fresh, s.scheme, f"{s}: a new calibrator, after others merged it")
-
-
-@collect(
-    CHECKS,
-    remedy="Count in int64; int32 ends at 2**31 values, float32 at 2**24.",
-    needs=Trait.MERGEABLE,
-    unless=Trait.ORDER_DEPENDENT,
-)
-def check_many_values(make: Maker, traits: Traits) -> None:
-    """MERGEABLE: merged with a copy of itself until it stands for 2^40 values, a calibrator says what it said."""
-    for name in ("normal", "outlier"):
-        s = sample(name)
-        calibrator = observed(make, [s.values], s)
-        before = range_of(calibrator, s.scheme, s)
-        for _ in range(29):
-            calibrator.merge(copy.deepcopy(calibrator))
-        _expect_same_noise(range_of(calibrator, s.scheme, s), before, s, "the values once")
-
-
-@collect(
-    CHECKS,
-    remedy="Raise a CalibrationError that says why not. If merging is exact, declare MERGEABLE.",
-    unless=Trait.MERGEABLE,
-)
-def check_merge_refused(make: Maker, traits: Traits) -> None:
-    """Without MERGEABLE, merge() raises an error that says why and changes nothing, or it is exact all the same."""
-    s = sample("skewed")
-    first, second = s.values[:500], s.values[500:]
-    into, other = observed(make, [first], s), observed(make, [second], s)
-    before, kept = range_of(into, s.scheme, s), range_of(other, s.scheme, s)
-    try:
-        into.merge(other)
-    except (QLearnError, ValueError, TypeError, NotImplementedError) as error:
-        expect(str(error).strip(), s, f"merge() raised {type(error).__name__} without a message")
-        expect_equal(range_of(into, s.scheme, s), before, f"{s}, after merge() was refused", "before")
-    except Exception as error:
-        raise Finding(s, raised(error, "merge()") + ": not an error that was raised on purpose") from error
-    else:
-        wanted = range_after(make, [first, second], s.scheme, s)
-        expect_equal(range_of(into, s.scheme, s), wanted, f"{s}, merged from two", "one calibrator for all")
-    expect_equal(range_of(other, s.scheme, s), kept, f"{s}: the calibrator merged in", "before")
-
-
-@collect(
-    CHECKS,
     remedy="Remove absolute constants (1e-8, 1e-12, a first bin width): thresholds are shares of what was seen.",
 )
 def check_scale_by_powers_of_two(make: Maker, traits: Traits) -> None:
@@ -219,7 +124,7 @@ def check_scale_by_any_factor(make: Maker, traits: Traits) -> None:
             scaled = s.scaled(factor)
             got, wanted = range_for(make, scaled), _times(plain, factor)
             if Trait.APPROXIMATE in traits:
-                _expect_same_noise(got, wanted, scaled, "the scaled range")
+                expect_same_noise(got, wanted, scaled, "the scaled range")
             else:
                 expect_close(got, wanted, scaled, f"{factor} times its range")
 
@@ -237,19 +142,10 @@ def check_scale_dependence(make: Maker, traits: Traits) -> None:
         for factor in (0.37, 0.7, 1.1, 3.0, 1234.5):
             scaled = s.scaled(factor)
             try:
-                _expect_same_noise(range_for(make, scaled), _times(plain, factor), scaled, "the scaled range")
+                expect_same_noise(range_for(make, scaled), _times(plain, factor), scaled, "the scaled range")
             except Finding:
                 return
     raise Finding(bulk(), "the range follows the data, whatever the scale")
-
-
-def _expect_same_noise(got: ClipRange, wanted: ClipRange, s: Sample, instead_of: str) -> None:
-    """Compare two ranges, or what they do to the data."""
-    if close(got, wanted, RESOLUTION):
-        return
-    a, b = (sqnr_db(s.values, fake_quantize(s.values, s.scheme.qparams(r))) for r in (got, wanted))
-    ok = math.isclose(a, b, rel_tol=0.0, abs_tol=LOUDEST_DIFFERENCE)
-    expect(ok, s, f"{text(got, wanted)}, SQNR {a:.2f} dB; {instead_of}: {text(wanted, got)}, {b:.2f} dB")
 
 
 @collect(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from qlearn.analysis.metrics import sqnr_db
 from qlearn.errors import NotCalibratedError
+from qlearn.numbers.affine import fake_quantize
 from qlearn.numbers.qparams import ClipRange
 from qlearn.testing.checks import Finding, expect, raised
 
@@ -25,6 +28,13 @@ if TYPE_CHECKING:
 
     Maker = Callable[..., Calibrator]
     Traits = frozenset[Trait]
+
+
+RESOLUTION = 1 / 256
+"""Share of its width by which an APPROXIMATE range may move when the data are scaled: one step at 8 bits."""
+
+LOUDEST_DIFFERENCE = 0.1
+"""Decibels by which the noise may move if the range moves further: near its minimum noise is flat."""
 
 
 def feed(calibrator: Calibrator, batches: Iterable[Tensor], given: object) -> Calibrator:
@@ -73,6 +83,15 @@ def expect_equal(got: ClipRange, wanted: ClipRange, given: object, instead_of: s
 def expect_close(got: ClipRange, wanted: ClipRange, given: object, instead_of: str) -> None:
     """Raise a finding unless two ranges agree within 1e-6 of their width."""
     expect(close(got, wanted), given, f"{text(got, wanted)}; {instead_of}: {text(wanted, got)}")
+
+
+def expect_same_noise(got: ClipRange, wanted: ClipRange, s: Sample, instead_of: str) -> None:
+    """Raise a finding unless two ranges are close, or do the same to the data."""
+    if close(got, wanted, RESOLUTION):
+        return
+    a, b = (sqnr_db(s.values, fake_quantize(s.values, s.scheme.qparams(r))) for r in (got, wanted))
+    ok = math.isclose(a, b, rel_tol=0.0, abs_tol=LOUDEST_DIFFERENCE)
+    expect(ok, s, f"{text(got, wanted)}, SQNR {a:.2f} dB; {instead_of}: {text(wanted, got)}, {b:.2f} dB")
 
 
 def close(a: ClipRange, b: ClipRange, tolerance: float = 1e-6) -> bool:

@@ -15,6 +15,7 @@ _HOMES = {
     "CalibratorSpec": "qlearn.calibrators.spec",
     "CalibrationTable": "qlearn.pipeline.calibrate",
     "ClipRange": "qlearn.numbers.qparams",
+    "Comparison": "qlearn.analysis.compare",
     "Evaluation": "qlearn.analysis.evaluate",
     "FloatModel": "qlearn.graph.model",
     "IntegerModel": "qlearn.integer.model",
@@ -24,12 +25,17 @@ _HOMES = {
     "Recipe": "qlearn.pipeline.recipe",
     "Scheme": "qlearn.schemes.base",
     "SchemeSpec": "qlearn.schemes.base",
+    "StreamingHistogram": "qlearn.numbers.histogram",
     "TensorRecipe": "qlearn.pipeline.recipe",
     "Trait": "qlearn.calibrators.spec",
     "calibrate": "qlearn.pipeline.calibrate",
+    "calibrate_many": "qlearn.pipeline.calibrate",
     "calibrator": "qlearn.registry",
     "check": "qlearn.classroom.exercises",
+    "check_calibrator": "qlearn.testing",
     "check_environment": "qlearn.classroom.environment",
+    "check_scheme": "qlearn.testing",
+    "compare_calibrators": "qlearn.analysis.compare",
     "dequantize": "qlearn.numbers.affine",
     "evaluate": "qlearn.analysis.evaluate",
     "export_litert": "qlearn.export.litert",
@@ -65,6 +71,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from qlearn.analysis.compare import Comparison, compare_calibrators
     from qlearn.analysis.evaluate import Evaluation, evaluate
     from qlearn.analysis.metrics import sqnr_db
     from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
@@ -80,11 +87,13 @@ if TYPE_CHECKING:
     from qlearn.hookspecs import hookimpl
     from qlearn.integer.model import IntegerModel
     from qlearn.numbers.affine import dequantize, fake_quantize, quantize
+    from qlearn.numbers.histogram import StreamingHistogram
     from qlearn.numbers.qparams import ClipRange, QParams
-    from qlearn.pipeline.calibrate import CalibrationTable, calibrate
+    from qlearn.pipeline.calibrate import CalibrationTable, calibrate, calibrate_many
     from qlearn.pipeline.quantize import quantize_model
     from qlearn.pipeline.recipe import Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
     from qlearn.registry import calibrator, plugins, register, scheme, unregister
     from qlearn.schemes.base import Scheme, SchemeSpec
+    from qlearn.testing import check_calibrator, check_scheme
     from qlearn.zoo.load import load

@@ -57,24 +57,43 @@ def _symmetric_restricted(*, bits: int = 8, signed: bool = True) -> Scheme:
     return SymmetricScheme(bits=bits, signed=signed, restricted=True)
 
 
+_HISTOGRAM = (Trait.MERGEABLE, Trait.APPROXIMATE)  # exact merge, ranges up to the width of a bin
+
+# name, class, summary, traits, reference
+_CALIBRATORS = (
+    ("minmax", "minmax:MinMax", "full observed range", (Trait.MERGEABLE,), "paper §7.5"),
+    (
+        "moving_average",
+        "moving_average:MovingAverage",
+        "moving average of each batch's extremes",
+        (Trait.ORDER_DEPENDENT,),
+        "paper §7.5",
+    ),
+    ("mean_std", "mean_std:MeanStd", "mean plus and minus k standard deviations", _HISTOGRAM, "paper §7.5"),
+    ("percentile", "percentile:Percentile", "percentile of absolute values, or of each tail", _HISTOGRAM, "paper §7.5"),
+    (
+        "entropy",
+        "entropy:Entropy",
+        "least Kullback-Leibler divergence",
+        (*_HISTOGRAM, Trait.SCALE_DEPENDENT),
+        "paper §7.5; Migacz 2017",
+    ),
+    ("mse", "mse:Mse", "least mean squared error", _HISTOGRAM, "Max 1960"),
+)
+
+
 @hookimpl
 def qlearn_calibrators() -> list[CalibratorSpec]:
     """Return the calibrators of the library."""
     return [
         CalibratorSpec(
-            name="minmax",
-            factory=LazyFactory("qlearn.calibrators.minmax:MinMaxCalibrator"),
-            summary="full observed range",
-            traits=frozenset({Trait.MERGEABLE}),
-            reference="paper §7.5",
-        ),
-        CalibratorSpec(
-            name="percentile",
-            factory=LazyFactory("qlearn.calibrators.percentile:PercentileCalibrator"),
-            summary="clip at a percentile of the absolute values",
-            traits=frozenset({Trait.MERGEABLE, Trait.APPROXIMATE}),
-            reference="paper §7.5",
-        ),
+            name=name,
+            factory=LazyFactory(f"qlearn.calibrators.{target}Calibrator"),
+            summary=summary,
+            traits=frozenset(traits),
+            reference=reference,
+        )
+        for name, target, summary, traits, reference in _CALIBRATORS
     ]
 
 

@@ -21,7 +21,8 @@
     └── PluginError                        anything about plugins
         ├── UnknownCalibratorError (LookupError)
         ├── UnknownSchemeError (LookupError)
-        └── PluginConflictError (LookupError)
+        ├── PluginConflictError (LookupError)
+        └── ConformanceError (AssertionError)   a check of the conformance kit failed
 
     PluginWarning (UserWarning)            a plugin was left out; the library goes on
     FallbackWarning (UserWarning)          a layer stays in float (paper §7.1)
@@ -111,6 +112,10 @@ class UnknownSchemeError(PluginError, LookupError):
 
 class PluginConflictError(PluginError, LookupError):
     """Two plugins claim the same bare name."""
+
+
+class ConformanceError(PluginError, AssertionError):
+    """A calibrator or a scheme breaks a rule of the conformance kit."""
 
 
 class PluginWarning(UserWarning):

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from qlearn import viz
 
 if TYPE_CHECKING:
@@ -16,7 +18,17 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FOLDER = Path(__file__).parents[1] / "book" / "_static"
-FIGURES: dict[str, Callable[[], Axes]] = {"pipeline.png": viz.pipeline_strip}
+
+
+def laplace_tradeoff() -> Axes:
+    """Draw what `plugins/qlearn-aciq` balances: the expected noise of Laplace data in 15 steps."""
+    t = np.linspace(1.0, 10.0, 181)
+    rounding, clipping = (2 * t / 15) ** 2 / 12, 2 * np.exp(-t)
+    best = float(t[(rounding + clipping).argmin()])
+    return viz.tradeoff(list(t), list(rounding), list(clipping), {f"{best:.1f}": best}, title="Laplace, 4 bits")
+
+
+FIGURES: dict[str, Callable[[], Axes]] = {"pipeline.png": viz.pipeline_strip, "aciq.png": laplace_tradeoff}
 """File name -> what draws it."""
 
 

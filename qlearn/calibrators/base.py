@@ -1,62 +1,185 @@
-"""What the built-in calibrators share; the protocol and the record are in `spec`, which imports no torch."""
+"""What the built-in calibrators share; the protocol and the record are in `spec`, which imports no torch.
+
+A built-in calibrator is a statistic that batches are added to, and a rule that reads a clip range from it.
+Calibrators with the same statistic can share one: see `share_statistics`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
-import torch
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
 from qlearn.errors import CalibrationError, NotCalibratedError
+from qlearn.numbers.density import Density
+from qlearn.numbers.histogram import StreamingHistogram
+from qlearn.numbers.qparams import ClipRange
+from qlearn.numbers.rows import Rows, rows_of
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from collections.abc import Hashable, Iterable
+
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
 
-__all__ = ["Calibrator", "CalibratorSpec", "Trait", "channel_rows", "not_calibrated"]
+    from qlearn.schemes.base import Scheme
+
+__all__ = ["Calibrator", "CalibratorSpec", "HistogramCalibrator", "StatisticCalibrator", "Trait"]
 
 
-def channel_rows(x: Tensor | ArrayLike, channel_axis: int | None) -> Tensor:
-    """Check a batch and lay it out as one row per channel.
+class Statistic(Protocol):
+    """What batches are added to."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        ...
+
+    def add(self, rows: Rows) -> None:
+        """Take one batch into account."""
+        ...
+
+    def merge(self, other: Any) -> None:
+        """Take over what another one saw."""
+        ...
+
+
+S = TypeVar("S", bound=Statistic)
+
+
+class StatisticCalibrator(ABC, Generic[S]):
+    """A statistic and the rule that reads a clip range from it.
 
     Parameters
     ----------
-    x : Tensor or array_like, any shape, floating point
     channel_axis : int or None
-        None for one row in all.
+        Axis with one range per channel; None for one range in all.
+    """
 
-    Returns
-    -------
-    Tensor
-        Shape (C, n) or (1, n), detached, the dtype of x.
+    name: ClassVar[str]
 
-    Raises
-    ------
-    CalibrationError
-        If x is empty, not floating point, holds NaN or Inf, or has no such axis.
+    def __init__(self, *, channel_axis: int | None = None) -> None:
+        self.channel_axis = channel_axis
+        self.statistic: S | None = None
+
+    @property
+    @abstractmethod
+    def statistic_key(self) -> Hashable:
+        """Equal for two calibrators whose statistics would be equal."""
+
+    @abstractmethod
+    def new_statistic(self, channels: int) -> S:
+        """Return an empty statistic."""
+
+    @abstractmethod
+    def bounds(self, statistic: S, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return lo and hi, shape (C,); zero is included afterwards."""
+
+    def observe(self, x: Tensor | ArrayLike) -> None:
+        """Take one batch into account. Nothing of it is kept.
+
+        Raises
+        ------
+        CalibrationError
+            If x is empty, not floating point, holds NaN or Inf, or has another number of channels than before.
+        """
+        self.observe_rows(rows_of(x, self.channel_axis))
+
+    def observe_rows(self, rows: Rows) -> None:
+        """Take one batch into account that is checked already."""
+        if self.statistic is None:
+            self.statistic = self.new_statistic(rows.channels)
+        self._check_channels(rows.channels)
+        self.statistic.add(rows)
+
+    def compute_range(self, scheme: Scheme) -> ClipRange:
+        """Return the clip range for a scheme, shape () or (C,).
+
+        Raises
+        ------
+        NotCalibratedError
+            Before any data.
+        """
+        if self.statistic is None:
+            raise NotCalibratedError(f"{self.name}: no data seen yet; call observe() before compute_range()")
+        lo, hi = self.bounds(self.statistic, scheme)
+        if self.channel_axis is None:
+            return ClipRange.including_zero(lo[0], hi[0])
+        return ClipRange.including_zero(lo, hi)
+
+    def merge(self, other: Self) -> None:
+        """Take over what another calibrator with the same settings saw."""
+        if type(other) is not type(self) or other.statistic_key != self.statistic_key:
+            raise CalibrationError(
+                f"{self.name}: only a calibrator with the same settings can be merged, got {other!r}"
+            )
+        if other.statistic is None:
+            return
+        if self.statistic is None:
+            self.statistic = self.new_statistic(other.statistic.channels)
+        self._check_channels(other.statistic.channels)
+        self.statistic.merge(other.statistic)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.statistic = None
+
+    def _check_channels(self, channels: int) -> None:
+        if self.statistic is not None and channels != self.statistic.channels:
+            raise CalibrationError(f"{self.name}: {self.statistic.channels} channels so far, now {channels}")
+
+
+class HistogramCalibrator(StatisticCalibrator[StreamingHistogram]):
+    """A calibrator that reads the streaming histogram.
+
+    Parameters
+    ----------
+    channel_axis : int or None
+    bins : int, a power of two
+        Histogram bins on each side of zero. A bin is at most 2/bins of the largest |x| wide.
+    """
+
+    def __init__(self, *, channel_axis: int | None = None, bins: int = 2048) -> None:
+        super().__init__(channel_axis=channel_axis)
+        self.bins = bins
+
+    @property
+    def statistic_key(self) -> Hashable:
+        """Equal where the histograms are."""
+        return ("histogram", self.bins)
+
+    def new_statistic(self, channels: int) -> StreamingHistogram:
+        """Return an empty histogram."""
+        return StreamingHistogram(self.bins, channels)
+
+
+def densities_of(histogram: StreamingHistogram) -> dict[int, Density]:
+    """Return the density of every channel that saw a value other than zero."""
+    return {
+        channel: Density.of(histogram, channel)
+        for channel in range(histogram.channels)
+        if histogram.widths[channel] > 0
+    }
+
+
+def share_statistics(calibrators: Iterable[Calibrator]) -> list[list[Calibrator]]:
+    """Group calibrators whose statistic is the same: the first of a group observes, the others read along.
+
+    A calibrator of another make is alone in its group.
 
     Examples
     --------
-    >>> channel_rows(torch.zeros(2, 3, 4, 4), channel_axis=1).shape
-    torch.Size([3, 32])
+    >>> from qlearn.calibrators.minmax import MinMaxCalibrator
+    >>> from qlearn.calibrators.percentile import PercentileCalibrator
+    >>> groups = share_statistics([PercentileCalibrator(), MinMaxCalibrator(), PercentileCalibrator(percent=99.0)])
+    >>> [len(group) for group in groups]
+    [2, 1]
     """
-    values = x.detach() if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x))
-    if not values.is_floating_point():
-        raise CalibrationError(f"a calibrator needs floating point values, got {values.dtype}")
-    if values.numel() == 0:
-        raise CalibrationError(f"a calibrator needs at least one value, got shape {tuple(values.shape)}")
-    finite = torch.isfinite(values)
-    if not finite.all():
-        bad = int(values.numel() - finite.sum())
-        raise CalibrationError(f"{bad} of {values.numel()} values are NaN or Inf: clean the data, or find the layer")
-    if channel_axis is None:
-        return values.reshape(1, -1)
-    if not -values.ndim <= channel_axis < values.ndim:
-        raise CalibrationError(f"no channel axis {channel_axis} in shape {tuple(values.shape)}")
-    return values.movedim(channel_axis, 0).flatten(1) if values.ndim > 1 else values.reshape(-1, 1)
-
-
-def not_calibrated(name: str) -> NotCalibratedError:
-    """Return the error for a range that was asked for too early."""
-    return NotCalibratedError(f"{name}: no data seen yet; call observe() before compute_range()")
+    groups: dict[Any, list[Calibrator]] = {}
+    for calibrator in calibrators:
+        key: Any = id(calibrator)
+        if isinstance(calibrator, StatisticCalibrator):
+            key = (calibrator.statistic_key, calibrator.channel_axis)
+        groups.setdefault(key, []).append(calibrator)
+    return list(groups.values())

@@ -1,45 +1,51 @@
-"""Percentile of the absolute values: let the largest few go."""
+"""Percentile: let the largest few values go."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlearn.calibrators.base import channel_rows, not_calibrated
+from qlearn.calibrators.base import HistogramCalibrator
 from qlearn.errors import CalibrationError
-from qlearn.numbers.histogram import StreamingHistogram
-from qlearn.numbers.qparams import ClipRange
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
-    from torch import Tensor
+    from numpy.typing import NDArray
 
+    from qlearn.numbers.histogram import StreamingHistogram
     from qlearn.schemes.base import Scheme
 
+DEFINITIONS = ("absolute", "tails")
 
-class PercentileCalibrator:
-    """Clip at the value t that `percent` of all |x| do not exceed.
 
-    This is the paper's definition: one threshold for both signs, taken from the distribution of absolute values.
+class PercentileCalibrator(HistogramCalibrator):
+    r"""Keep `percent` of the values, by one of two definitions; libraries use at least four under this one name.
+
+    ``of="absolute"``, the paper's: one threshold t that `percent` of all \|x\| do not exceed.
     The range is [-t, t], cut to what was seen.
-    t is the upper edge of the histogram bin in which the percentile falls,
-    so at least `percent` of the values are kept, and t is at most one bin too large.
+
+    ``of="tails"``: each tail loses half of the rest.
+    With ``percent=99`` the range runs from the 0.5th to the 99.5th percentile of x.
+
+    A bound is the outer edge of the histogram bin in which the percentile falls,
+    so at least `percent` of the values are kept, and a bound is at most one bin too far out.
     With ``percent=100`` the range is exactly that of ``minmax``.
 
     Parameters
     ----------
     percent : float, 0 < percent <= 100
         The share to KEEP: 99.99 clips one value in ten thousand.
+    of : str
+        ``"absolute"`` or ``"tails"``.
     channel_axis : int or None
         Axis with one range per channel; None for one range in all.
     bins : int
-        Histogram bins on each side of zero. A bin is at most 2/bins of the largest |x| wide.
+        Histogram bins on each side of zero. A bin is at most 2/bins of the largest \|x\| wide.
 
     Raises
     ------
     CalibrationError
-        If percent is not in (0, 100].
+        If percent is not in (0, 100], or the definition is unknown.
 
     References
     ----------
@@ -56,53 +62,52 @@ class PercentileCalibrator:
     ClipRange(lo=0, hi=1)
     """
 
-    def __init__(self, *, percent: float = 99.99, channel_axis: int | None = None, bins: int = 2048) -> None:
+    name = "percentile"
+
+    def __init__(
+        self, *, percent: float = 99.99, of: str = "absolute", channel_axis: int | None = None, bins: int = 2048
+    ) -> None:
         if not 0.0 < percent <= 100.0:
             raise CalibrationError(f"percent is the share to keep, in (0, 100]: got {percent!r}")
+        if of not in DEFINITIONS:
+            raise CalibrationError(f"of is one of {', '.join(DEFINITIONS)}: got {of!r}")
+        super().__init__(channel_axis=channel_axis, bins=bins)
         self.percent = float(percent)
-        self.channel_axis = channel_axis
-        self.bins = bins
-        self._histogram: StreamingHistogram | None = None
+        self.of = of
 
-    def observe(self, x: Tensor | ArrayLike) -> None:
-        """Take one batch into account."""
-        rows = channel_rows(x, self.channel_axis)
-        if self._histogram is None:
-            self._histogram = StreamingHistogram(self.bins, channels=rows.shape[0])
-        if rows.shape[0] != self._histogram.channels:
-            raise CalibrationError(f"percentile: {self._histogram.channels} channels so far, now {rows.shape[0]}")
-        self._histogram.add(rows)
-
-    def compute_range(self, scheme: Scheme) -> ClipRange:
+    def bounds(self, statistic: StreamingHistogram, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the range; the scheme makes no difference."""
-        if self._histogram is None:
-            raise not_calibrated("percentile")
-        threshold = absolute_percentile(self._histogram, self.percent)
-        lo = np.maximum(self._histogram.lo.numpy(), -threshold)
-        hi = np.minimum(self._histogram.hi.numpy(), threshold)
-        if self.channel_axis is None:
-            return ClipRange.including_zero(lo[0], hi[0])
-        return ClipRange.including_zero(lo, hi)
-
-    def merge(self, other: Self) -> None:
-        """Take over what another calibrator saw; both need the same number of bins and channels."""
-        if other._histogram is None:
-            return
-        if self._histogram is None:
-            self._histogram = StreamingHistogram(other.bins, channels=other._histogram.channels)
-        self._histogram.merge(other._histogram)
-
-    def reset(self) -> None:
-        """Forget everything."""
-        self._histogram = None
+        if self.of == "absolute":
+            threshold = absolute_percentile(statistic, self.percent)
+            lo, hi = -threshold, threshold
+        else:
+            share = (100.0 + self.percent) / 2
+            lo, hi = -upper_percentile(statistic, share, flipped=True), upper_percentile(statistic, share)
+        return np.maximum(statistic.lo, lo), np.minimum(statistic.hi, hi)
 
 
 def absolute_percentile(histogram: StreamingHistogram, percent: float) -> NDArray[np.float64]:
     """Return, per channel, the upper edge of the bin in which the percentile of |x| falls, shape (channels,)."""
+    edge = _bins_that_keep(folded(histogram), percent)
+    return np.asarray(edge * histogram.widths)
+
+
+def upper_percentile(histogram: StreamingHistogram, percent: float, *, flipped: bool = False) -> NDArray[np.float64]:
+    """Return, per channel, the upper edge of the bin in which the percentile of x (or of -x) falls."""
+    counts = histogram.counts.numpy()
+    edge = _bins_that_keep(counts[:, ::-1] if flipped else counts, percent)
+    return np.asarray((edge - histogram.bins) * histogram.widths)
+
+
+def folded(histogram: StreamingHistogram) -> NDArray[np.int64]:
+    """Return the counts of |x| in [i w, (i + 1) w), shape (channels, bins)."""
     counts = histogram.counts.numpy()
     bins = histogram.bins
-    folded = counts[:, bins:] + counts[:, :bins][:, ::-1]  # |x| in [i w, (i + 1) w)
-    cumulative = np.cumsum(folded, axis=1)
+    return np.asarray(counts[:, bins:] + counts[:, :bins][:, ::-1])
+
+
+def _bins_that_keep(counts: NDArray[np.int64], percent: float) -> NDArray[np.int64]:
+    """Return how many of the first bins hold at least `percent` of the values, shape (channels,)."""
+    cumulative = np.cumsum(counts, axis=1)
     needed = np.ceil(cumulative[:, -1] * (percent / 100.0))
-    edge = np.argmax(cumulative >= needed[:, None], axis=1) + 1
-    return np.asarray(edge * histogram.widths)
+    return np.asarray(np.argmax(cumulative >= needed[:, None], axis=1) + 1)

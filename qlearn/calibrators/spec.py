@@ -25,6 +25,7 @@ class Trait(enum.Enum):
     ORDER_DEPENDENT = "the order or the split of the batches changes the range"
     APPROXIMATE = "the range is exact only up to a stated resolution"
     MAY_EXCEED_DATA = "the range may reach beyond the values that were seen"
+    SCALE_DEPENDENT = "data times c may give another range than c times the range, unless c is a power of two"
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""The ``qlearn`` command: quantize, info, plugins, fetch. One module each; argparse here."""
+"""The ``qlearn`` command: quantize, compare, info, plugins, fetch. One module each; argparse here."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  (argparse has no public name for it)
 
 MODEL_HELP = "a zoo name (see `qlearn info`), a saved .qlearn file, or package.module:callable"
+CALIBRATORS = ["minmax", "moving_average", "mean_std", "percentile", "percentile:percent=99.9"]
+CALIBRATORS += ["percentile:of=tails", "entropy", "mse"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"qlearn {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_quantize(commands)
+    _add_compare(commands)
     _add_info(commands)
     _add_plugins(commands)
     _add_fetch(commands)
@@ -73,7 +76,7 @@ def _add_quantize(commands: Commands) -> None:
     group.add_argument("--weight-bits", type=int, default=8, metavar="N", help="2 to 16")
     group.add_argument("--activation-scheme", default="affine", metavar="NAME", help="scheme of the activations")
     group.add_argument("--activation-bits", type=int, default=8, metavar="N", help="2 to 16")
-    group.add_argument("--calibrator", default="minmax", metavar="NAME", help="see `qlearn plugins`")
+    group.add_argument("--calibrator", default="mse", metavar="NAME", help="see `qlearn plugins`")
     group.add_argument(
         "--set",
         dest="settings",
@@ -90,6 +93,37 @@ def _add_quantize(commands: Commands) -> None:
     group.add_argument("--output", metavar="FILE", help="save the integer model (of the last --weights)")
     group.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.set_defaults(run=_run_quantize)
+
+
+def _add_compare(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "compare",
+        help="compare calibrators on one network",
+        description="Calibrate once for all calibrators, quantize with each, and print top-1 with paired 95 %% "
+        "confidence intervals against the first. Where the zoo has pictures to choose on, the choice is made there.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
+    group = parser.add_argument_group("recipe")
+    group.add_argument(
+        "--calibrators",
+        nargs="+",
+        metavar="NAME[:KEY=VALUE,...]",
+        default=CALIBRATORS,
+        help="the first is the baseline",
+    )
+    group.add_argument(
+        "--weights", choices=("per_tensor", "per_channel", "float"), default="per_channel", help="float keeps them"
+    )
+    group.add_argument("--weight-scheme", default="symmetric_restricted", metavar="NAME", help="scheme of the weights")
+    group.add_argument("--weight-bits", type=int, default=8, metavar="N", help="2 to 16")
+    group.add_argument("--activation-scheme", default="affine", metavar="NAME", help="scheme of the activations")
+    group.add_argument("--activation-bits", type=int, default=8, metavar="N", help="2 to 16")
+    _add_own(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument("--images", type=int, metavar="N", help="evaluate on N pictures only")
+    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.set_defaults(run=_run_compare)
 
 
 def _add_own(parser: argparse.ArgumentParser) -> None:
@@ -124,6 +158,31 @@ def _add_plugins(commands: Commands) -> None:
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a plugin failed")
     parser.add_argument("--traceback", metavar="NAME", help="how a plugin failed, in full")
     parser.set_defaults(run=_run_plugins)
+    _add_plugin_actions(parser.add_subparsers(title="actions", metavar="ACTION"))
+
+
+def _add_plugin_actions(actions: Commands) -> None:
+    check = actions.add_parser(
+        "check",
+        help="run the conformance kit on a calibrator or scheme",
+        description="Check a calibrator or a scheme against the rules that all of them keep. Exit with 1 if one fails.",
+    )
+    check.add_argument("name", metavar="NAME", help="as in `qlearn plugins`, or distribution:name")
+    check.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON document on standard output"
+    )
+    check.set_defaults(run=_run_check)
+    new = actions.add_parser(
+        "new",
+        help="write a package of your own, ready to install",
+        description="Write the package qlearn-NAME: a calibrator or a scheme that works, for you to change.",
+    )
+    new.add_argument("name", metavar="NAME", help="a letter, then letters, digits and _, all lower-case")
+    new.add_argument(
+        "--kind", choices=("calibrator", "scheme"), default=argparse.SUPPRESS, help="a calibrator unless told"
+    )
+    new.add_argument("--into", metavar="FOLDER", default=".", help="where to; if not given, here")
+    new.set_defaults(run=_run_new)
 
 
 def _add_fetch(commands: Commands) -> None:
@@ -140,6 +199,12 @@ def _run_quantize(arguments: argparse.Namespace) -> int:
     return run(arguments)
 
 
+def _run_compare(arguments: argparse.Namespace) -> int:
+    from qlearn.cli.compare import run
+
+    return run(arguments)
+
+
 def _run_info(arguments: argparse.Namespace) -> int:
     from qlearn.cli.info import run
 
@@ -148,6 +213,18 @@ def _run_info(arguments: argparse.Namespace) -> int:
 
 def _run_plugins(arguments: argparse.Namespace) -> int:
     from qlearn.cli.plugins import run
+
+    return run(arguments)
+
+
+def _run_check(arguments: argparse.Namespace) -> int:
+    from qlearn.cli.check import run
+
+    return run(arguments)
+
+
+def _run_new(arguments: argparse.Namespace) -> int:
+    from qlearn.cli.new import run
 
     return run(arguments)
 

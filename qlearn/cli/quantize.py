@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qlearn.analysis.evaluate import Evaluation, evaluate, logits_of
-from qlearn.cli.sources import open_data, open_model, parse_preprocess
-from qlearn.errors import DataError, MissingDataError, RecipeError
+from qlearn.cli.sources import open_data, open_model, parse_preprocess, parse_setting
+from qlearn.errors import MissingDataError, RecipeError
 from qlearn.graph.fold import fold_batch_norm
 from qlearn.integer.model import IntegerModel
 from qlearn.pipeline.calibrate import calibrate
@@ -83,22 +83,12 @@ def _recipe(granularity: str, arguments: argparse.Namespace) -> Recipe:
         scheme=arguments.activation_scheme,
         bits=arguments.activation_bits,
         calibrator=arguments.calibrator,
-        calibrator_params=dict(_setting(text) for text in arguments.settings),
+        calibrator_params=dict(parse_setting(text) for text in arguments.settings),
     )
     if granularity == "float":
         return Recipe(activations=activations, weights=None)
     weights = TensorRecipe(scheme=arguments.weight_scheme, bits=arguments.weight_bits, granularity=granularity)
     return Recipe(activations=activations, weights=weights)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not separator:
-        raise DataError(f"--set {text!r}: write KEY=VALUE, such as percent=99.9")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
 
 
 def table(rows: list[Evaluation]) -> str:

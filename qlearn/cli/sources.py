@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,3 +150,20 @@ def _load_checkpoint(network: nn.Module, checkpoint: str) -> None:
     except Exception as error:  # safetensors has an exception of its own
         raise DataError(f"--checkpoint {checkpoint}: not a readable safetensors file ({error})") from error
     load_state(network, state, checkpoint)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """Read ``percent=99.9``: a number where it is one, else text.
+
+    Examples
+    --------
+    >>> parse_setting("percent=99.9"), parse_setting("of=tails")
+    (('percent', 99.9), ('of', 'tails'))
+    """
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise DataError(f"{text!r}: write KEY=VALUE, such as percent=99.9")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value

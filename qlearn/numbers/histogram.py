@@ -8,18 +8,23 @@ the counts are those of a histogram that had the final width from the start.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
 
-from qlearn.errors import NumbersError
+from qlearn.errors import CalibrationError, NumbersError
+from qlearn.numbers.rows import Rows, rows_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-_CHUNK = 1 << 16  # values per bincount: what fits into the cache
+_CHUNK = 1 << 18  # values per bincount: what fits into the cache
+_LANES = 4  # copies of the histogram that neighbours are counted in, in turn
+_SHORT = 1 << 13  # values that one copy is good enough for
+_MOST_BINS = 1 << 14  # on each side of zero: bin numbers are counted as int16
 _FLOAT32_SAFE = -100  # below this exponent 2**-exponent leaves float32: count in float64
 _SMALLEST_EXPONENT = -1100  # below the smallest float64: the width of a histogram that saw only zeros
 
@@ -38,8 +43,8 @@ class StreamingHistogram:
     ----------
     counts : Tensor, int64, shape (channels, 2 * bins)
         Bin i covers [(i - bins) * w, (i - bins + 1) * w) with w = 2**exponent of its channel.
-    exponents : Tensor, int64, shape (channels,)
-    lo, hi : Tensor, float64, shape (channels,)
+    exponents : ndarray, int64, shape (channels,)
+    lo, hi : ndarray, float64, shape (channels,)
         Smallest and largest value seen (+inf and -inf before any).
 
     Examples
@@ -54,13 +59,13 @@ class StreamingHistogram:
     """
 
     def __init__(self, bins: int = 2048, channels: int = 1) -> None:
-        if bins < 2 or bins & (bins - 1):
-            raise NumbersError(f"bins must be a power of two, at least 2: got {bins}")
+        if not 2 <= bins <= _MOST_BINS or bins & (bins - 1):
+            raise NumbersError(f"bins must be a power of two from 2 to {_MOST_BINS}: got {bins}")
         self.bins = bins
         self.counts = torch.zeros((channels, 2 * bins), dtype=torch.int64)
-        self.exponents = torch.full((channels,), _SMALLEST_EXPONENT, dtype=torch.int64)
-        self.lo = torch.full((channels,), torch.inf, dtype=torch.float64)
-        self.hi = torch.full((channels,), -torch.inf, dtype=torch.float64)
+        self.exponents: NDArray[np.int64] = np.full(channels, _SMALLEST_EXPONENT, np.int64)
+        self.lo: NDArray[np.float64] = np.full(channels, np.inf)
+        self.hi: NDArray[np.float64] = np.full(channels, -np.inf)
 
     @property
     def channels(self) -> int:
@@ -75,26 +80,30 @@ class StreamingHistogram:
     @property
     def widths(self) -> NDArray[np.float64]:
         """Width of one bin, shape (channels,)."""
-        return np.asarray(np.ldexp(1.0, self.exponents.numpy()))
+        return np.asarray(np.ldexp(1.0, self.exponents))
 
-    def add(self, values: Tensor) -> None:
-        """Count values of shape (channels, n), floating point, finite.
+    def add(self, values: Tensor | Rows) -> None:
+        """Count values of shape (channels, n), floating point, finite; or rows that are checked already.
 
         Raises
         ------
         NumbersError
             If the shape is wrong, n is 0, or a value is NaN or infinite. The histogram is unchanged then.
         """
+        rows = values if isinstance(values, Rows) else self._checked(values)
+        self._widen(_exponents_for(np.maximum(-rows.lo, rows.hi), self.bins))
+        self.lo, self.hi = np.minimum(self.lo, rows.lo), np.maximum(self.hi, rows.hi)
+        for channel, row in enumerate(rows.values):
+            signed = bool(rows.lo[channel] < 0)
+            self.counts[channel] += self._count(row, int(self.exponents[channel]), signed)
+
+    def _checked(self, values: Tensor) -> Rows:
         if values.ndim != 2 or values.shape[0] != self.channels or values.shape[1] == 0:
             raise NumbersError(f"expected values of shape ({self.channels}, n > 0), got {tuple(values.shape)}")
-        values = values.detach()
-        lo, hi = (extreme.to("cpu", torch.float64) for extreme in torch.aminmax(values, dim=1))
-        if not (torch.isfinite(lo).all() and torch.isfinite(hi).all()):
-            raise NumbersError("NaN or Inf among the values")
-        self._widen(_exponents_for(torch.maximum(-lo, hi), self.bins))
-        self.lo, self.hi = torch.minimum(self.lo, lo), torch.maximum(self.hi, hi)
-        for channel in range(self.channels):
-            self.counts[channel] += self._count(values[channel], int(self.exponents[channel]))
+        try:
+            return rows_of(values, 0)
+        except CalibrationError as error:
+            raise NumbersError(str(error)) from None
 
     def merge(self, other: Self) -> None:
         """Add what another histogram counted: the result is that of one histogram that saw both data sets."""
@@ -107,36 +116,64 @@ class StreamingHistogram:
         for channel in range(self.channels):
             shift = int(self.exponents[channel] - other.exponents[channel])
             self.counts[channel] += _coarsened(other.counts[channel], shift)
-        self.lo, self.hi = torch.minimum(self.lo, other.lo), torch.maximum(self.hi, other.hi)
+        self.lo, self.hi = np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi)
 
-    def _widen(self, exponents: Tensor) -> None:
-        for channel in torch.nonzero(exponents > self.exponents).flatten().tolist():
+    def _widen(self, exponents: NDArray[np.int64]) -> None:
+        for channel in np.flatnonzero(exponents > self.exponents):
             shift = int(exponents[channel] - self.exponents[channel])
             self.counts[channel] = _coarsened(self.counts[channel], shift)
-        self.exponents = torch.maximum(self.exponents, exponents)
+        self.exponents = np.maximum(self.exponents, exponents)
 
-    def _count(self, values: Tensor, exponent: int) -> Tensor:
-        """Count one channel in bins of width 2**exponent, chunk by chunk."""
-        counts = torch.zeros(2 * self.bins, dtype=torch.int64, device=values.device)
+    def _count(self, row: Tensor, exponent: int, signed: bool) -> Tensor:
+        """Count one channel in bins of width 2**exponent, chunk by chunk so that it stays in the cache."""
+        counts = torch.zeros(2 * self.bins, dtype=torch.int64, device=row.device)
         if exponent == _SMALLEST_EXPONENT:  # nothing but zeros so far
-            counts[self.bins] = values.numel()
+            counts[self.bins] = row.numel()
             return counts.cpu()
-        narrow = values.dtype != torch.float64 and exponent > _FLOAT32_SAFE
-        for chunk in torch.split(values, _CHUNK):
-            steps = chunk.to(torch.float32 if narrow else torch.float64) * 2.0**-exponent
-            steps.floor_()
-            if exponent > 0:  # a tiny negative value may have become -0 on the way, whose floor is 0
-                steps[(chunk < 0) & (steps == 0)] = -1
-            index = steps.to(torch.int64).add_(self.bins)
-            counts += torch.bincount(index, minlength=2 * self.bins)
+        narrow = row.dtype != torch.float64 and exponent > _FLOAT32_SAFE
+        dtype = torch.float32 if narrow else torch.float64
+        size = min(_CHUNK, row.numel()) if row.device.type == "cpu" else row.numel()
+        steps = torch.empty(size, dtype=dtype, device=row.device)
+        index = torch.empty_like(steps, dtype=torch.int16)
+        side, first = (2 * self.bins, self.bins) if signed else (self.bins, 0)
+        many = _SHORT < size <= _CHUNK and self.bins <= _MOST_BINS // _LANES
+        lanes = _LANES if many else 1
+        offsets = _offsets(lanes, side, first)[:size] if many else torch.full((1,), first, dtype=torch.int16)
+        offsets = offsets.to(row.device)
+        for chunk in torch.split(row, size):
+            n = chunk.numel()
+            step = torch.mul(chunk.to(dtype), 2.0**-exponent, out=steps[:n])
+            if signed:
+                _floor(step, chunk, exponent)
+            bin_number = index[:n].copy_(step)  # copying cuts off: the floor of what is not negative
+            bin_number += offsets[:n]
+            found = torch.bincount(bin_number, minlength=lanes * side).view(lanes, side).sum(dim=0)
+            counts[2 * self.bins - side :] += found
         return counts.cpu()
 
 
-def _exponents_for(absmax: Tensor, bins: int) -> Tensor:
+@functools.lru_cache(maxsize=4)
+def _offsets(lanes: int, side: int, first: int) -> Tensor:
+    """Send neighbours to different copies of the histogram.
+
+    After ReLU most values fall into one bin. Adding to the same counter again and again makes the processor wait
+    for its own last result; with four copies it waits a quarter of the time.
+    """
+    return (torch.arange(_CHUNK) % lanes * side + first).to(torch.int16)
+
+
+def _floor(step: Tensor, chunk: Tensor, exponent: int) -> None:
+    """Round down in place; a tiny negative value that became -0 on the way belongs to bin -1."""
+    step.floor_()
+    if exponent > 0:
+        step[(chunk < 0) & (step == 0)] = -1
+
+
+def _exponents_for(absmax: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
     """The smallest exponents for which absmax < bins * 2**exponent; zeros need no width at all."""
-    _, above = torch.frexp(absmax)  # absmax < 2**above
-    exponents = above.to(torch.int64) - (bins.bit_length() - 1)
-    return torch.where(absmax > 0, exponents, _SMALLEST_EXPONENT)
+    _, above = np.frexp(absmax)  # absmax < 2**above
+    exponents = above.astype(np.int64) - (bins.bit_length() - 1)
+    return np.where(absmax > 0, exponents, _SMALLEST_EXPONENT)
 
 
 def _coarsened(counts: Tensor, shift: int) -> Tensor:

@@ -6,24 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from qlearn.errors import CalibrationError, GraphError, PluginError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.integer.layers import SHARING_OPS
 from qlearn.numbers.qparams import ClipRange
-from qlearn.progress import progress
-from qlearn.registry import calibrator, scheme
+from qlearn.pipeline.observe import SiteObservers, input_of, noted, observe_here, observe_on
+from qlearn.registry import scheme
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from torch import Tensor
-
-    from qlearn.graph.model import Node
     from qlearn.pipeline.recipe import Recipe
+
+__all__ = ["CalibrationTable", "calibrate", "calibrate_many", "calibration_sites", "input_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +58,7 @@ def calibration_sites(model: FloatModel) -> list[str]:
     return [node.name for node in model.nodes if node.op not in SHARING_OPS]
 
 
-def calibrate(model: FloatModel, batches: Iterable[Any], recipe: Recipe) -> CalibrationTable:
+def calibrate(model: FloatModel, batches: Iterable[Any], recipe: Recipe, *, client: Any = None) -> CalibrationTable:
     """Run batches through the float network and pick a clip range for every site.
 
     ReLU and ReLU6 are fused first, so that ranges are those of the values that the integer network stores.
@@ -74,8 +70,12 @@ def calibrate(model: FloatModel, batches: Iterable[Any], recipe: Recipe) -> Cali
         Not changed. Fold batch norms first.
     batches : iterable
         Of input tensors (N, C, H, W), or of tuples that start with one, such as (images, labels).
+        With a client, a batch may also be a Dask future of either: the worker then loads the pictures.
     recipe : Recipe
         Its ``activations`` say which calibrator, and for which scheme. None gives an empty table.
+    client : dask.distributed.Client, optional
+        Calibrate on its workers (extra ``dask``): one task per batch, one thread each.
+        The calibrator must be MERGEABLE; the table is then that of one process with one thread, bit for bit.
 
     Returns
     -------
@@ -91,61 +91,65 @@ def calibrate(model: FloatModel, batches: Iterable[Any], recipe: Recipe) -> Cali
     References
     ----------
     Paper §3.3, §5.2, §7.5.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from qlearn.graph.trace import trace
+    >>> from qlearn.pipeline.recipe import Recipe
+    >>> network = trace(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU()), torch.zeros(1, 1, 8, 8))
+    >>> table = calibrate(network, [torch.ones(4, 1, 8, 8)], Recipe())
+    >>> table.images, table["input"]
+    (4, ClipRange(lo=0, hi=1))
+    """
+    return calibrate_many(model, batches, [recipe], client=client)[0]
+
+
+def calibrate_many(
+    model: FloatModel, batches: Iterable[Any], recipes: Sequence[Recipe], *, client: Any = None
+) -> list[CalibrationTable]:
+    """Calibrate several recipes in one pass: the network runs once, and equal statistics are collected once.
+
+    Parameters and errors are those of `calibrate`.
+
+    Returns
+    -------
+    list of CalibrationTable
+        One per recipe.
+
+    References
+    ----------
+    Paper §7.5.
     """
     if not isinstance(model, FloatModel):
         raise GraphError(f"calibrate() takes a traced network, got {type(model).__name__}: use qlearn.trace() first")
-    if recipe.activations is None:
-        return CalibrationTable({}, 0)
-    choice = recipe.activations
+    choices = [recipe.activations for recipe in recipes if recipe.activations is not None]
+    if not choices:
+        return [CalibrationTable({}, 0) for _ in recipes]
     fused = fuse_activations(model)
-    calibrators = {site: calibrator(choice.calibrator, **choice.calibrator_params) for site in calibration_sites(fused)}
-
-    def watch(node: Node, value: Tensor) -> None:
-        if node.name in calibrators:
-            with _noted(node.name, choice.calibrator, value):
-                calibrators[node.name].observe(value)
-
-    images = 0
-    for batch in progress(batches, "calibrate", unit="batch"):
-        x = input_of(batch)
-        fused(x, watch)
-        images += len(x)
-    if images == 0:
+    names = calibration_sites(fused)
+    if client is None:
+        observers = observe_here(fused, batches, names, choices)
+    else:
+        observers = observe_on(client, fused, batches, names, choices)
+    if observers.images == 0:
         raise CalibrationError(f"{model.name}: no batches to calibrate on (an iterator that was already used up?)")
+    tables = iter([_table(observers, place) for place in range(len(choices))])
+    return [CalibrationTable({}, 0) if recipe.activations is None else next(tables) for recipe in recipes]
+
+
+def _table(observers: SiteObservers, place: int) -> CalibrationTable:
+    """Ask the calibrators of one recipe for their ranges."""
+    choice = observers.choices[place]
     target = scheme(choice.scheme, bits=choice.bits, signed=choice.signed)
     ranges: dict[str, ClipRange] = {}
-    for site, observer in calibrators.items():
-        with _noted(site, choice.calibrator, None):
-            ranges[site] = _is_range(observer.compute_range(target), choice.calibrator)
-    return CalibrationTable(ranges, images)
+    for site, calibrators in observers.sites.items():
+        with noted(site, choice.calibrator, None):
+            ranges[site] = _is_range(calibrators[place].compute_range(target), choice.calibrator)
+    return CalibrationTable(ranges, observers.images)
 
 
 def _is_range(value: Any, name: str) -> ClipRange:
     if not isinstance(value, ClipRange) or value.channels is not None:
         raise PluginError(f"calibrator {name!r} must return one ClipRange per tensor, got {value!r}")
     return value
-
-
-def input_of(batch: Any) -> Tensor:
-    """Return the input tensor of a batch: the batch itself, or the first of a tuple."""
-    first = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
-    if isinstance(first, np.ndarray):
-        first = torch.from_numpy(first)
-    if not isinstance(first, torch.Tensor):
-        raise CalibrationError(f"a batch is a tensor or a tuple that starts with one, got {type(first).__name__}")
-    return first
-
-
-class _noted:  # noqa: N801  (a context manager, read as a word)
-    """Add site, calibrator and shape to whatever is raised inside."""
-
-    def __init__(self, site: str, name: str, value: Tensor | None) -> None:
-        shape = "" if value is None else f", values of shape {tuple(value.shape)}"
-        self.note = f"at site {site!r}, calibrator {name!r}{shape}"
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is not None:
-            error.add_note(self.note)

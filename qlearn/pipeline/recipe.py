@@ -52,12 +52,12 @@ class TensorRecipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The choices for a whole network. The default is what LiteRT does (paper §3.5).
+    """The choices for a whole network. The default is what LiteRT does (paper §3.5), but for `mse`.
 
     Parameters
     ----------
     activations : TensorRecipe or None
-        None leaves activations in float.
+        None leaves activations in float. The default calibrator, `mse`, was chosen by ``qlearn compare`` (ADR 0011).
     weights : TensorRecipe or None
         None leaves weights in float: the column "Activation Only" of the paper's Table 1.
 
@@ -78,7 +78,7 @@ class Recipe:
 calibrator_params={}, signed=True)
     """
 
-    activations: TensorRecipe | None = field(default_factory=lambda: TensorRecipe(scheme="affine"))
+    activations: TensorRecipe | None = field(default_factory=lambda: TensorRecipe(scheme="affine", calibrator="mse"))
     weights: TensorRecipe | None = field(
         default_factory=lambda: TensorRecipe(scheme="symmetric_restricted", granularity="per_channel")
     )

@@ -210,8 +210,8 @@ def fresh_registry(environ: Mapping[str, str] | None = None) -> Iterator[Registr
     Examples
     --------
     >>> with fresh_registry({"QLEARN_LOAD_PLUGINS": ""}) as registry:
-    ...     list(registry.calibrators)[:2]
-    ['minmax', 'percentile']
+    ...     list(registry.schemes)[:2]
+    ['affine', 'symmetric']
     """
     with _session.lock:
         former = _session.registry, _session.announced

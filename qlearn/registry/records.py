@@ -146,12 +146,15 @@ def check_record(record: object, kind: Kind, host_version: str) -> Spec:
             f"{record.name!r} is written for plugin API {version}, "
             f"qlearn {host_version} has plugin API {API_VERSION}: upgrade qlearn"
         )
-    if not isinstance(record.name, str) or not _NAME.fullmatch(record.name):
-        raise PluginError(
-            f"name {reprlib.repr(record.name)} must be a letter, then letters, digits and _, all lower-case"
-        )
+    check_name(record.name)
     _check_fields(record)
     return record
+
+
+def check_name(name: object) -> None:
+    """Raise a PluginError unless this can be the name of a calibrator or scheme."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise PluginError(f"name {reprlib.repr(name)} must be a letter, then letters, digits and _, all lower-case")
 
 
 def _check_fields(record: Spec) -> None:

@@ -7,6 +7,7 @@ pyplot is not used, so nothing is left behind; a notebook shows the Axes that a 
 
 from qlearn.viz.frames import Slider, png
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
+from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
 from qlearn.viz.strip import STAGES, pipeline_strip
 from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, STYLE, ZERO_POINT, title_of
 from qlearn.viz.tables import integer_grid, pictures, results_bars
@@ -20,7 +21,9 @@ __all__ = [
     "STYLE",
     "ZERO_POINT",
     "Slider",
+    "clip_ranges",
     "curves",
+    "dots",
     "error_curve",
     "histogram_with_range",
     "integer_grid",
@@ -30,5 +33,7 @@ __all__ = [
     "png",
     "results_bars",
     "rounding_staircase",
+    "spread",
     "title_of",
+    "tradeoff",
 ]

@@ -260,10 +260,14 @@ class Splits:
     Parameters
     ----------
     calibration, evaluation : Dataset
+    selection : Dataset, optional
+        Labelled pictures to make choices on, such as which calibrator to use: neither of the other two,
+        so that the evaluation stays unseen until the choice is made.
     """
 
     calibration: Dataset
     evaluation: Dataset
+    selection: Dataset | None = None
 
 
 def draw(total: int, count: int, seed: int) -> Indices:

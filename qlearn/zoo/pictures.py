@@ -50,6 +50,7 @@ def imagenet(preprocess: Preprocess) -> Splits:
     Calibration: `IMAGENET_CALIBRATION` of the thousand photos in ``imagenet_sample_256``, one for each class,
     drawn by ``numpy.random.default_rng(SEED).choice`` and sorted. Sorted by file name, a photo's place is its
     class. Most have a short side of 256 pixels already; about one in ten is smaller, and is scaled up.
+    Selection: the other 800.
     Evaluation: the 650 validation photos in ``imagenet_val650_227``. They have 227 x 227 pixels already, so
     they are cropped, never scaled.
 
@@ -66,12 +67,14 @@ def imagenet(preprocess: Preprocess) -> Splits:
     if len(paths) != classes:
         raise DataError(f"{sample}: {classes} photos expected, one for each class, but there are {len(paths)}")
     chosen = draw(classes, IMAGENET_CALIBRATION, SEED)
-    source = Files(tuple(paths), preprocess).take(chosen)
+    others = np.setdiff1d(np.arange(classes), chosen)
+    files = Files(tuple(paths), preprocess)
     evaluation = from_folder(
         validation, validation / "labels.csv", replace(preprocess, resize=None), name="imagenet validation"
     )
     return Splits(
-        calibration=Dataset("imagenet sample", source, preprocess, chosen),
+        calibration=Dataset("imagenet sample", files.take(chosen), preprocess, chosen),
+        selection=Dataset("rest of the imagenet sample", files.take(others), preprocess, others),
         evaluation=replace(evaluation, preprocess=preprocess),  # arrays are treated alike
     )
 

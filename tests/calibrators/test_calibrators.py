@@ -8,15 +8,30 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qlearn.calibrators.base import Calibrator, channel_rows
+from qlearn.calibrators.base import Calibrator
+from qlearn.calibrators.entropy import EntropyCalibrator
+from qlearn.calibrators.mean_std import MeanStdCalibrator
 from qlearn.calibrators.minmax import MinMaxCalibrator
+from qlearn.calibrators.moving_average import MovingAverageCalibrator
+from qlearn.calibrators.mse import MseCalibrator
 from qlearn.calibrators.percentile import PercentileCalibrator
 from qlearn.errors import CalibrationError, NotCalibratedError
 from qlearn.numbers.qparams import ClipRange
+from qlearn.numbers.rows import rows_of
 from qlearn.schemes.affine import AffineScheme
 
+from .oracles import sqnr_of_range
+
 SCHEME = AffineScheme()
-MAKERS = [MinMaxCalibrator, lambda **k: PercentileCalibrator(percent=99.0, **k), PercentileCalibrator]
+MAKERS = [
+    MinMaxCalibrator,
+    PercentileCalibrator,
+    lambda **k: PercentileCalibrator(percent=99.0, **k),
+    lambda **k: PercentileCalibrator(percent=90.0, of="tails", **k),
+    MeanStdCalibrator,
+    lambda **k: EntropyCalibrator(bins=256, **k),
+    lambda **k: MseCalibrator(bins=256, **k),
+]
 values = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=50)
 
 
@@ -93,6 +108,20 @@ def test_scaling_the_data_by_a_power_of_two_scales_the_range_exactly(make):
 
 
 @pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("factor", [3.0, 0.7, 1234.5])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_scaling_the_data_by_another_number_costs_no_more_than_a_tenth_of_a_decibel(make, factor, bits):
+    x = torch.randn(50_000, generator=torch.Generator().manual_seed(0))
+    found = []
+    for data in (x, x * factor):
+        calibrator = make()
+        calibrator.observe(data)
+        scheme = AffineScheme(bits=bits)
+        found.append(sqnr_of_range(data.double().numpy(), calibrator.compute_range(scheme), scheme))
+    assert abs(found[0] - found[1]) < 0.1
+
+
+@pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_per_channel_is_a_loop_over_channels(make, axis):
     x = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1.0, 1e3, 1e6, 0.0])
@@ -150,6 +179,35 @@ def test_life_cycle(make):
         make(channel_axis=3).observe(torch.zeros(2, 2))
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: PercentileCalibrator(of="mode"), "of is one of absolute, tails: got 'mode'"),
+        (lambda: MeanStdCalibrator(k=0.0), "above 0: got 0.0"),
+        (lambda: MeanStdCalibrator(k=math.nan), "got nan"),
+        (lambda: MovingAverageCalibrator(new_weight=0.0), r"in \(0, 1\]: got 0.0"),
+        (lambda: MovingAverageCalibrator(new_weight=1.5), "got 1.5"),
+    ],
+)
+def test_wrong_parameters_are_refused(make, message):
+    with pytest.raises(CalibrationError, match=message):
+        make()
+
+
+def test_only_equal_settings_merge():
+    narrow, wide = MseCalibrator(bins=256), MseCalibrator()
+    wide.observe(torch.ones(3))
+    with pytest.raises(CalibrationError, match="same settings"):
+        narrow.merge(wide)
+    with pytest.raises(CalibrationError, match="same settings"):
+        wide.merge(MinMaxCalibrator())
+    one, two = MinMaxCalibrator(channel_axis=0), MinMaxCalibrator(channel_axis=0)
+    one.observe(torch.ones(2, 3))
+    two.observe(torch.ones(3, 3))
+    with pytest.raises(CalibrationError, match="2 channels so far, now 3"):
+        one.merge(two)
+
+
 @pytest.mark.parametrize("percent", [0.0, -1.0, 100.1, math.nan])
 def test_percent_out_of_range_is_refused(percent):
     with pytest.raises(CalibrationError, match="share to keep"):
@@ -167,4 +225,4 @@ def test_strides_and_dtypes_make_no_difference():
 
 
 def test_rows_of_a_vector_are_its_elements():
-    assert channel_rows(torch.zeros(5), 0).shape == (5, 1)
+    assert rows_of(torch.zeros(5), 0).values.shape == (5, 1)

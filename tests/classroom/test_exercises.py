@@ -90,6 +90,51 @@ def test_spec_of_the_symmetric_scale_is_the_librarys():
         assert float(qparams.scale) == pytest.approx(exercise.spec(**case), rel=1e-6)
 
 
+def test_spec_of_minmax_is_the_librarys():
+    exercise = exercises()["04.1"]
+    for case in exercise.all_cases():
+        calibrator = ql.calibrator("minmax")
+        for batch in case["batches"]:
+            calibrator.observe(np.array(batch))
+        assert calibrator.compute_range(ql.scheme("affine")) == ql.ClipRange(*exercise.spec(**case))
+
+
+def test_spec_of_mean_and_deviation_is_the_librarys():
+    exercise = exercises()["04.2"]
+    for case in exercise.all_cases():
+        calibrator = ql.calibrator("mean_std", k=case["k"], bins=16384)
+        calibrator.observe(np.array(case["values"]))
+        found = calibrator.compute_range(ql.scheme("affine"))
+        near = 2e-4 * max(map(abs, case["values"])) * (1 + case["k"])
+        assert (float(found.lo), float(found.hi)) == pytest.approx(exercise.spec(**case), abs=near)
+
+
+def test_spec_of_the_percentile_is_the_librarys():
+    exercise = exercises()["04.3"]
+    for case in exercise.all_cases():
+        counts, width = case["counts"], case["width"]
+        values = np.repeat((np.arange(len(counts)) + 0.5) * width, counts)
+        calibrator = ql.calibrator("percentile", percent=case["percent"], bins=16)
+        calibrator.observe(values)
+        calibrator.observe(np.array([15.9 * width]))  # sets the width of the bins; it counts as one value more
+        shifted = exercise.spec([*counts, *[0] * (15 - len(counts)), 1], width, case["percent"])
+        assert float(calibrator.compute_range(ql.scheme("affine")).hi) == min(shifted, 15.9 * width)
+
+
+def test_spec_of_merging_is_the_librarys():
+    exercise = exercises()["04.4"]
+    for case in exercise.all_cases():
+        bins = len(case["a"])
+        merged = []
+        for side in "ab":
+            histogram = ql.StreamingHistogram(max(2, bins))
+            histogram.counts[0, bins:] = torch.tensor(case[side])
+            histogram.exponents[0] = case[f"exponent_{side}"]
+            merged.append(histogram)
+        merged[0].merge(merged[1])
+        assert merged[0].counts[0, bins:].tolist() == exercise.spec(**case)
+
+
 def _eq4_without_zero_rule(lo, hi, bits):
     S = (hi - lo) / (2**bits - 1) or 1.0
     return S, round(2 ** (bits - 1) - 1 - hi / S)
@@ -126,6 +171,28 @@ def _floats(x, S, Z, qmin, qmax):
     return np.clip(np.round(np.array(x) / S) + Z, qmin, qmax)
 
 
+def _edge(counts, width, percent, *, left=0, strict=False):
+    share = 100 * np.cumsum(counts) / np.sum(counts)
+    return (np.argmax(share > percent if strict else share >= percent) + 1 - left) * width
+
+
+def _halved_once(a, ea, b, eb):
+    narrow, wide = (a, b) if ea < eb else (b, a)
+    if ea != eb:
+        narrow = np.pad(np.reshape(narrow, (-1, 2)).sum(1), (0, len(a) // 2))
+    return np.array(narrow) + wide
+
+
+def _searched(values, thresholds, bits, *, clamp=True, power=2):
+    x, qmax = np.array(values), 2 ** (bits - 1) - 1
+
+    def noise(t):
+        codes = np.round(x * qmax / t)
+        return (np.abs(x - (np.clip(codes, -qmax, qmax) if clamp else codes) * t / qmax) ** power).sum()
+
+    return min(thresholds, key=noise)
+
+
 WRONG = [
     ("00.1", lambda n, b: n * b // 8, "input     weights=3, bits=4"),
     ("00.1", lambda n, b: n * b / 8, "an integer is expected, this is a float"),
@@ -158,6 +225,28 @@ WRONG = [
     ("01.4", lambda s, b, t: b + max(0, math.ceil((t - s) / 6.02)), "Expected  7"),
     ("01.5", "a", 'not "a"'),
     ("01.5", "D", 'not "d"'),
+    ("04.1", lambda b: (min(map(min, b)), max(map(max, b))), "Yours     [2, 3]\n  Expected  [0, 3]"),
+    ("04.1", lambda b: (min(0.0, *b[-1]), max(0.0, *b[-1])), "Yours     [-1, 0]\n  Expected  [-1, 2]"),
+    ("04.1", lambda b: (np.mean([min(0.0, *x) for x in b]), np.mean([max(0.0, *x) for x in b])), "Yours     [-0.5, 1]"),
+    ("04.2", lambda v, k: (np.mean(v) - k * np.std(v), np.mean(v) + k * np.std(v)), "Expected  [0, 4]"),
+    (
+        "04.2",
+        lambda v, k: (max(min(v), np.mean(v) - k * np.std(v)), min(max(v), np.mean(v) + k * np.std(v))),
+        "Yours     [5, 6]\n  Expected  [0, 6]",
+    ),
+    ("04.2", lambda v, k: (-k * np.std(v, ddof=1), k * np.std(v, ddof=1)), "Expected  [-2.23607, 2.23607]"),
+    ("04.3", lambda c, w, p: _edge(c, w, p, left=1), "Yours     0.5\n  Expected  1"),
+    ("04.3", lambda c, w, p: _edge(c, w, 100 - p), "Yours     0.5\n  Expected  1"),
+    ("04.3", lambda c, w, p: _edge(c, w, p, strict=True), "Yours     1.5\n  Expected  1"),
+    ("04.4", lambda a, ea, b, eb: np.add(a, b), "Yours     [6, 2, 3, 5]\n  Expected  [8, 7, 0, 1]"),
+    ("04.4", _halved_once, "Expected  [15, 0, 0, 1]"),
+    ("04.4", lambda a, ea, b, eb: [*a, *b], "shape (8,) instead of (4,)"),
+    ("04.5", lambda v, t, b: max(map(abs, v)), "fails"),
+    ("04.5", lambda v, t, b: max(t), "Yours     2\n  Expected  1"),
+    ("04.5", lambda v, t, b: _searched(v, t, b, clamp=False), "fails"),
+    ("04.5", lambda v, t, b: _searched(v, t, b, power=1), "fails"),
+    ("04.6", "a", 'not "a"'),
+    ("04.6", "b", "counts do not know who came first"),
 ]
 
 

@@ -127,7 +127,8 @@ def test_plugins(capsys):
     assert code == 0
     assert out.splitlines()[0].split() == ["KIND", "NAME", "PROVIDER", "VERSION", "STATUS", "SUMMARY"]
     names = {row["name"] for row in json.loads(run(capsys, "plugins", "--builtin", "--json")[1])["plugins"]}
-    assert names == {"minmax", "percentile", "affine", "symmetric", "symmetric_restricted"}
+    calibrators = {"minmax", "moving_average", "mean_std", "percentile", "entropy", "mse"}
+    assert names == calibrators | {"affine", "symmetric", "symmetric_restricted"}
     assert run(capsys, "plugins", "--traceback", "nobody")[0] == 1
 
 
@@ -138,14 +139,41 @@ def test_fetch_lists_what_can_be_fetched(capsys):
     assert "MB" in run(capsys, "fetch")[1]
 
 
+def test_compare(capsys):
+    wanted = ["minmax", "percentile:percent=99,of=tails", "mse"]
+    command = ["compare", "tiny_resnet", "--images", "40", "--calibrators", *wanted]
+    code, out, err = run(capsys, *command)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "tiny_resnet, calibrated on 256 pictures"
+    assert [line.split()[0] for line in lines[2:]] == ["float", *wanted]
+    found = json.loads(run(capsys, *command, "--json")[1])
+    assert found["images"] == {"calibration": 256, "selection": 0, "evaluation": 40}
+    assert [row["calibrator"] for row in found["rows"]] == ["float", *wanted]
+    assert found["rows"][2]["against_baseline"]["low"] < 0.0 < found["rows"][2]["against_baseline"]["high"]
+
+
+def test_compare_on_own_pictures_needs_labels(capsys, module, pictures):
+    own = ("compare", module, "--checkpoint", "weights.safetensors", "--preprocess", SIZE, "--data", pictures)
+    code, out, err = run(capsys, *own, "--labels", "labels.csv", "--calibrators", "minmax", "--weights", "float")
+    assert code == 0
+    assert "100.0%" in out
+    code, _, err = run(capsys, *own)
+    assert code == 1
+    assert "--labels CSV" in err
+
+
 ERRORS = {
+    "compare unknown": (["compare", "tiny_resnet", "--calibrators", "minmaks"], "Did you mean 'minmax'"),
+    "compare setting": (["compare", "tiny_resnet", "--calibrators", "mse:percent=3"], "unexpected keyword"),
+    "compare bad setting": (["compare", "tiny_resnet", "--calibrators", "percentile:percent=1,of"], "KEY=VALUE"),
     "unknown network": (["quantize", "tiny_resnett"], "did you mean 'tiny_resnet'"),
     "missing file": (["info", "nowhere.qlearn"], "nowhere.qlearn: cannot be read"),
     "unknown calibrator": (["quantize", "tiny_resnet", "--calibrator", "minmaks"], "minmax"),
     "unknown scheme": (["quantize", "tiny_resnet", "--activation-scheme", "afine"], "affine"),
     "one bit": (["quantize", "tiny_resnet", "--weight-bits", "1"], "2 to 16"),
     "bad setting": (["quantize", "tiny_resnet", "--set", "percent"], "KEY=VALUE"),
-    "unknown setting": (["quantize", "tiny_resnet", "--set", "percent=3"], "minmax"),
+    "unknown setting": (["quantize", "tiny_resnet", "--set", "percent=3"], "calibrator 'mse' of qlearn"),
     "too many pictures": (["quantize", "tiny_resnet", "--images", "99999"], "99999"),
     "labels alone": (["quantize", "tiny_resnet", "--labels", "x.csv"], "--data FOLDER"),
     "no module": (["info", "no_such_module:build", "--preprocess", SIZE], "cannot be imported"),

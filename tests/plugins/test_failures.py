@@ -168,7 +168,7 @@ def test_trace_prints_loads_and_calls(put_on_path, capsys):
     assert "qlearn: fake-good:good load fake_good (" in err
     assert "qlearn: fake-good:good qlearn_schemes() -> wide, narrow (" in err
     assert "qlearn: fake-raises:raises qlearn_calibrators() -> ValueError: the coffee is cold (" in err
-    assert "qlearn: qlearn:builtins qlearn_calibrators() -> minmax, percentile" in err
+    assert "qlearn: qlearn:builtins qlearn_calibrators() -> minmax, moving_average, mean_std" in err
 
 
 def test_listing_imports_no_torch():

@@ -70,7 +70,14 @@ def test_two_entry_points_of_one_distribution_one_name(tmp_path, monkeypatch, pu
 @pytest.mark.parametrize(
     ("name", "contents"),
     [
-        ("percentil", ["no calibrator 'percentil'", "Did you mean 'percentile'?", "Available: minmax, percentile"]),
+        (
+            "percentil",
+            [
+                "no calibrator 'percentil'",
+                "Did you mean 'percentile'?",
+                "Available: minmax, moving_average, mean_std, percentile, entropy, mse",
+            ],
+        ),
         ("affine", ["'affine' is a scheme."]),
         ("", ["no calibrator ''"]),
         ("qlearn:nothing", ["no calibrator 'qlearn:nothing'"]),

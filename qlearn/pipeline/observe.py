@@ -1,0 +1,179 @@
+"""One pass through the network, for any number of recipes, here or on many workers (paper §5.2).
+
+Calibrators that need the same statistic share it, so one pass costs the same for one recipe and for ten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from qlearn.calibrators.base import StatisticCalibrator, share_statistics
+from qlearn.calibrators.spec import CalibratorSpec, Trait
+from qlearn.errors import CalibrationError
+from qlearn.numbers.rows import rows_of
+from qlearn.progress import progress
+from qlearn.registry import calibrator, default_registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torch import Tensor
+
+    from qlearn.calibrators.spec import Calibrator
+    from qlearn.graph.model import FloatModel, Node
+    from qlearn.pipeline.recipe import TensorRecipe
+
+
+@dataclass(eq=False)
+class SiteObservers:
+    """The calibrators of one pass: for each site, one per recipe. What workers send back and merge.
+
+    Parameters
+    ----------
+    choices : sequence of TensorRecipe
+    sites : mapping of site to calibrators, in the order of the choices
+    images : int
+        Inputs seen.
+    """
+
+    choices: Sequence[TensorRecipe]
+    sites: dict[str, list[Calibrator]]
+    images: int = 0
+
+    @classmethod
+    def of(cls, names: Iterable[str], choices: Sequence[TensorRecipe]) -> Self:
+        """Make fresh calibrators for the sites."""
+        return cls(choices, {n: [calibrator(c.calibrator, **c.calibrator_params) for c in choices] for n in names})
+
+    def run(self, model: FloatModel, x: Tensor) -> None:
+        """Run one batch through the network and let every calibrator see it."""
+
+        def watch(node: Node, value: Tensor) -> None:
+            if node.name in self.sites:
+                self._observe(node.name, value)
+
+        model(x, watch)
+        self.images += len(x)
+
+    def _observe(self, site: str, value: Tensor) -> None:
+        rows = None
+        for group in share_statistics(self.sites[site]):
+            leader = group[0]
+            with noted(site, self._name_of(site, leader), value):
+                if isinstance(leader, StatisticCalibrator):
+                    rows = rows_of(value, None) if rows is None else rows
+                    leader.observe_rows(rows)
+                    for follower in group[1:]:
+                        follower.statistic = leader.statistic  # type: ignore[attr-defined]  # of the same kind
+                else:
+                    leader.observe(value)
+
+    def merge(self, other: SiteObservers) -> None:
+        """Take over what a worker saw."""
+        for site, calibrators in self.sites.items():
+            theirs = {id(mine): other for mine, other in zip(calibrators, other.sites[site], strict=True)}
+            for group in share_statistics(calibrators):
+                leader = group[0]
+                with noted(site, self._name_of(site, leader), None):
+                    leader.merge(theirs[id(leader)])
+                for follower in group[1:]:
+                    follower.statistic = leader.statistic  # type: ignore[attr-defined]  # of the same kind
+        self.images += other.images
+
+    def _name_of(self, site: str, wanted: Calibrator) -> str:
+        return next(c.calibrator for c, mine in zip(self.choices, self.sites[site], strict=True) if mine is wanted)
+
+
+def observe_here(
+    model: FloatModel, batches: Iterable[Any], names: Sequence[str], choices: Sequence[TensorRecipe]
+) -> SiteObservers:
+    """Observe all batches in this process."""
+    observers = SiteObservers.of(names, choices)
+    for batch in progress(batches, "calibrate", unit="batch"):
+        observers.run(model, input_of(batch))
+    return observers
+
+
+def observe_on(
+    client: Any, model: FloatModel, batches: Iterable[Any], names: Sequence[str], choices: Sequence[TensorRecipe]
+) -> SiteObservers:
+    """Observe each batch as one task of a Dask client and merge what comes back, in whatever order it does.
+
+    At most two batches per thread are on their way at a time, so memory does not grow with their number.
+    """
+    _check_mergeable(choices)
+    from distributed import as_completed  # the extra "dask"; whoever has a client has it
+
+    (shared,) = client.scatter([model], broadcast=True, hash=False)
+    waiting = iter(progress(batches, "calibrate", unit="batch"))
+
+    def submit(count: int) -> list[Any]:
+        ready = (_prepared(batch) for batch in islice(waiting, count))
+        return [client.submit(_observe_batch, shared, batch, names, choices, pure=False) for batch in ready]
+
+    observers = SiteObservers.of(names, choices)
+    running = as_completed(submit(2 * max(1, sum(client.nthreads().values()))))
+    for future in running:
+        observers.merge(future.result())
+        for new in submit(1):
+            running.add(new)
+    return observers
+
+
+def _prepared(batch: Any) -> Any:
+    """Return what goes to the worker: a future stays one, so that the worker loads the pictures itself."""
+    return batch if hasattr(batch, "key") else input_of(batch)
+
+
+def _observe_batch(
+    model: FloatModel, batch: Any, names: Sequence[str], choices: Sequence[TensorRecipe]
+) -> SiteObservers:
+    """One task: one batch, one thread, because a float forward changes with the number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        observers = SiteObservers.of(names, choices)
+        observers.run(model, input_of(batch))
+        return observers
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _check_mergeable(choices: Sequence[TensorRecipe]) -> None:
+    for choice in choices:
+        spec = default_registry().find("calibrator", choice.calibrator).spec
+        if not (isinstance(spec, CalibratorSpec) and Trait.MERGEABLE in spec.traits):
+            raise CalibrationError(
+                f"calibrator {choice.calibrator!r} cannot run on several workers: it does not declare MERGEABLE; "
+                "leave out client=, or choose a calibrator that `qlearn plugins` shows as mergeable"
+            )
+
+
+def input_of(batch: Any) -> Tensor:
+    """Return the input tensor of a batch: the batch itself, or the first of a tuple."""
+    first = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
+    if isinstance(first, np.ndarray):
+        first = torch.from_numpy(first)
+    if not isinstance(first, torch.Tensor):
+        raise CalibrationError(f"a batch is a tensor or a tuple that starts with one, got {type(first).__name__}")
+    return first
+
+
+class noted:  # noqa: N801  (a context manager, read as a word)
+    """Add site, calibrator and shape to whatever is raised inside."""
+
+    def __init__(self, site: str, name: str, value: Tensor | None) -> None:
+        shape = "" if value is None else f", values of shape {tuple(value.shape)}"
+        self.note = f"at site {site!r}, calibrator {name!r}{shape}"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if error is not None:
+            error.add_note(self.note)

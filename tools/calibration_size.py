@@ -1,0 +1,87 @@
+"""Measure how many pictures calibration needs: ``python tools/calibration_size.py`` writes a result of chapter 04.
+
+The chapter draws the same curves with fewer pictures and draws, in seconds; this run takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import qlearn as ql
+from qlearn.analysis.evaluate import logits_of
+
+RESULTS = Path(__file__).parents[1] / "notebooks" / "results" / "calibration_size_tiny_resnet.json"
+SIZES = tuple(2**k for k in range(9))
+CHOICES = {
+    "8 bits, minmax": ("minmax", 8),
+    "4 bits, minmax": ("minmax", 4),
+    "4 bits, mse": ("mse", 4),
+}
+
+
+def measured(draws: int, pictures: int) -> dict[str, Any]:
+    """Calibrate on `draws` random sets of each size and evaluate each time on the same `pictures`.
+
+    Parameters
+    ----------
+    draws, pictures : int
+        Calibration sets of each size; pictures to evaluate on. The sets are drawn from the others.
+
+    Returns
+    -------
+    dict
+        ``rows``: for each choice and size, all accuracies and all SQNR.
+    """
+    net, data = ql.load("tiny_resnet")
+    net = ql.fold_batch_norm(net)
+    evaluation = data.evaluation.subset(range(pictures))
+    others = data.evaluation.subset(range(pictures, len(data.evaluation)))
+    reference = logits_of(net, evaluation)
+    recipes = {
+        name: ql.Recipe(activations=ql.TensorRecipe(scheme="affine", bits=bits, calibrator=calibrator))
+        for name, (calibrator, bits) in CHOICES.items()
+    }
+    rows = {
+        (name, size): {"choice": name, "size": size, "accuracy": [], "sqnr_db": []}
+        for name in recipes
+        for size in SIZES
+    }
+    for size in SIZES:
+        for seed in range(draws):
+            tables = ql.calibrate_many(net, others.subset(size, seed=seed), list(recipes.values()))
+            for (name, recipe), table in zip(recipes.items(), tables, strict=True):
+                row = ql.evaluate(ql.quantize_model(net, recipe, table), evaluation, reference=reference)
+                rows[name, size]["accuracy"].append(row.accuracy)
+                rows[name, size]["sqnr_db"].append(round(row.sqnr_db or 0.0, 1))
+    return {
+        "network": "tiny_resnet",
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "command": f"python tools/calibration_size.py --draws {draws} --pictures {pictures}",
+        "pictures": f"{pictures} of the bundled evaluation pictures; calibrated on draws from the other {len(others)}",
+        "rows": list(rows.values()),
+    }
+
+
+def main() -> None:
+    """Measure and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--draws", type=int, default=10, metavar="N", help="calibration sets of each size (10)")
+    parser.add_argument("--pictures", type=int, default=1000, metavar="N", help="to evaluate on (1000)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the file to write")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    result = measured(options.draws, options.pictures)
+    head = json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=2)[:-2]
+    rows = ",\n".join(f"    {json.dumps(row)}" for row in result["rows"])
+    options.output.write_text(f'{head},\n  "rows": [\n{rows}\n  ]\n}}\n', encoding="utf-8")
+    print(f"{options.output.name}: {len(result['rows'])} rows")
+
+
+if __name__ == "__main__":
+    main()

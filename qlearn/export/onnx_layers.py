@@ -69,7 +69,7 @@ def clamped(builder: OnnxBuilder, layer: IntegerLayer, codes: str, shape: tuple[
         limits = [builder.constant(f"{name}:{end}", value) for end, value in (("low", low), ("high", high))]
         return builder.quantized(builder.node("Clip", [real, *limits], f"{name}:clip"), q, f"{name}:clamped")
     for op, end, limit in (("Max", "low", low), ("Min", "high", high)):
-        along = limit.reshape(-1, *[1] * (len(shape) - 2)) if limit.ndim else limit
+        along = limit.reshape(-1, 1, 1) if limit.ndim and len(shape) == 4 else limit  # else channels are last
         real = builder.node(op, [real, builder.constant(f"{name}:{end}", along)], f"{name}:{op.lower()}")
     return builder.quantized(real, q, f"{name}:clamped")
 

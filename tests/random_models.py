@@ -25,10 +25,12 @@ class Grown:
         self.values[layer.name] = (codes, layer.output)
 
     def layer(self, op, inputs, output=None, clamps=True, **parts):
-        """Add a layer; one in four per-tensor clamps becomes a clamp per channel."""
+        """Add a layer; without `output` it has the scale of its first input."""
         q = self.values[inputs[0]][1] if output is None else output
         name = f"x{len(self.layers)}"
         parts.setdefault("clamp", clamp(self.rng, q, clamps=clamps and op not in SHARING_OPS))
+        if output is not None and parts["clamp"] is None and q.qmin < 0 and self.rng.random() < 0.1:  # fewer codes
+            q = QParams(q.scale, max(-100, min(99, int(q.zero_point))), -100, 99)
         self.put(IntegerLayer(name, op, tuple(inputs), q, **parts))
 
     def pick(self, ndim=None):
@@ -61,6 +63,10 @@ def conv2d(net, x):
 
 def linear(net, x):
     parts = weights(net.rng, (int(net.rng.integers(1, 9)), net.shape(x)[-1]), net.values[x][1], clamps=True)
+    if net.rng.random() < 0.2:
+        parts["bias"] = None
+    if len(net.shape(x)) == 4:  # limits per channel would be those of axis 1
+        parts["clamp"] = None
     net.layer("linear", [x], **parts)
 
 
@@ -76,7 +82,9 @@ def two(op):
 
 
 def _broadcasts(a, b):
-    return len(a) == len(b) and all(m == n or (axis > 0 and 1 in (m, n)) for axis, (m, n) in enumerate(zip(a, b)))
+    return len(a) == len(b) and all(
+        m == n or (axis > 0 and 1 in (m, n)) for axis, (m, n) in enumerate(zip(a, b, strict=True))
+    )
 
 
 def concat(net, x):

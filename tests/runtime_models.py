@@ -5,7 +5,7 @@ import numpy as np
 from qlearn.export.litert_build import FROM_FILE, TO_FILE, LiteBuilder
 from qlearn.export.litert_layers import emit
 from qlearn.export.litert_write import lite_bytes
-from qlearn.export.onnx_build import OnnxBuilder, OnnxEnd, OnnxGraph, Site
+from qlearn.export.onnx_build import OnnxBuilder, OnnxEnd, Site
 from qlearn.export.onnx_layers import emit as emit_onnx
 from qlearn.export.onnx_write import onnx_bytes
 from qlearn.integer.elementwise import unsigned_offset
@@ -69,6 +69,6 @@ def onnx_layer(layer, inputs, shape):
     ]
     output = emit_onnx(builder, layer, sites, shape).codes
     ends = [OnnxEnd(site.codes, "uint8", site.shape[1:]) for site in sites]
-    graph = OnnxGraph(tuple(builder.nodes), builder.constants, tuple(ends), (OnnxEnd(output, "uint8", shape[1:]),))
+    graph = builder.graph(ends, [OnnxEnd(output, "uint8", shape[1:])])
     feeds = {site.codes: to_uint8(x, q) for site, (x, q) in zip(sites, inputs, strict=True)}
     return from_uint8(session(onnx_bytes(graph, "layer", {})).run(None, feeds)[0], layer.output)

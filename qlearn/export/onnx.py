@@ -84,7 +84,7 @@ def onnx_graph(model: IntegerModel, *, integers: bool = False) -> OnnxGraph:
     if not integers:
         parameters = builder.parameters(result.codes, float(result.qparams.scale), stored_zero(result.qparams))
         end = OnnxEnd(builder.node("DequantizeLinear", [result.codes, *parameters], "output"), "float32", end.shape)
-    return OnnxGraph(tuple(builder.nodes), builder.constants, (begin,), (end,))
+    return builder.graph([begin], [end])
 
 
 def site_shapes(model: IntegerModel) -> dict[str, tuple[int, ...]]:

@@ -112,7 +112,7 @@ class OnnxBuilder:
         if source is not None and source[1:] == (step, zero):
             return source[0]
         if source is not None:
-            smallest = np.float32(-source[2]) * np.float32(source[1])
+            smallest = np.asarray(np.float32(-source[2]) * np.float32(source[1]))
             real = self.node("Max", [real, self.constant(f"{name}:smallest", smallest)], f"{name}:kept")
         return self.node("QuantizeLinear", [real, *self.parameters(name, step, zero)], f"{name}:codes")
 
@@ -133,6 +133,16 @@ class OnnxBuilder:
     def integers(self, name: str, values: Sequence[int]) -> str:
         """Add a list of whole numbers: a shape, axes, amounts."""
         return self.constant(name, np.array(values, np.int64))
+
+    def graph(self, inputs: Sequence[OnnxEnd], outputs: Sequence[OnnxEnd]) -> OnnxGraph:
+        """Return what was collected, without what nobody reads."""
+        wanted, kept = {end.name for end in outputs}, []
+        for node in reversed(self.nodes):
+            if node.output in wanted:
+                kept.append(node)
+                wanted.update(node.inputs)
+        constants = {name: array for name, array in self.constants.items() if name in wanted}
+        return OnnxGraph(tuple(reversed(kept)), constants, tuple(inputs), tuple(outputs))
 
     def unique(self, name: str) -> str:
         """Return the name, with a number behind it if it is taken, and take it."""

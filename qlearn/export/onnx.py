@@ -28,8 +28,8 @@ def export_onnx(model: IntegerModel, path: str | os.PathLike[str], *, integers: 
     Activations are uint8 (signed codes plus 128), weights int8 with one scale per channel, biases int32.
     ONNX Runtime on a CPU, with its default optimizations, fuses what is between QuantizeLinear and DequantizeLinear
     into integer kernels and computes the codes of ``model.with_policy("onnxruntime")``.
-    Without optimizations it sums in float32, and about one code in a thousand of a layer is one off.
-    CPUs without VNNI saturate sums of two 8-bit products: there, quantize weights with ``bits=7``.
+    Optimization levels below "extended" sum in float32 instead: some codes are then one off, deep networks two.
+    x86 CPUs without VNNI saturate sums of two 8-bit products: there, quantize weights with ``bits=7``.
 
     Parameters
     ----------
@@ -65,7 +65,21 @@ def export_onnx(model: IntegerModel, path: str | os.PathLike[str], *, integers: 
 
 
 def onnx_graph(model: IntegerModel, *, integers: bool = False) -> OnnxGraph:
-    """Return what the file says, as plain values."""
+    """Return what the file says, as plain values.
+
+    Examples
+    --------
+    >>> from qlearn.integer.layers import IntegerLayer
+    >>> from qlearn.integer.model import IntegerModel
+    >>> from qlearn.numbers.qparams import QParams
+    >>> q = QParams(0.1, 0, -128, 127)
+    >>> layers = (IntegerLayer("x", "input", (), q), IntegerLayer("twice", "add", ("x", "x"), q))
+    >>> graph = onnx_graph(IntegerModel(layers, "twice", (3,), "onnxruntime"))
+    >>> [node.op for node in graph.nodes]
+    ['QuantizeLinear', 'DequantizeLinear', 'Add', 'QuantizeLinear', 'DequantizeLinear']
+    >>> int(graph.constants["x:zero_point"])                       # uint8 codes, 128 higher
+    128
+    """
     shapes = site_shapes(model)
     first, builder = model.layers[0], OnnxBuilder()
     check_stored(first)

@@ -265,8 +265,8 @@ def _weighted(builder: OnnxBuilder, layer: IntegerLayer, x: Site) -> list[str]:
     if np.any(q.zero_point) or q.qmin < -128 or q.qmax > 127:
         raise refuse(
             layer,
-            f"its weights have codes from {q.qmin} to {q.qmax} and zero points, and int8 weights without zero points "
-            "are what runs fast. Quantize weights with bits=8 and a symmetric scheme",
+            f"its weights (codes from {q.qmin} to {q.qmax}) are not int8 with zero point 0, as fast kernels want them. "
+            "Quantize weights with bits=8 and a symmetric scheme",
         )
     if layer.bias is not None and layer.bias.dtype != np.int32:
         raise refuse(layer, f"its bias is {layer.bias.dtype}, and the accumulators have 32 bits")

@@ -10,7 +10,8 @@ import numpy as np
 
 from qlearn.errors import ExportError
 from qlearn.export.onnx_build import OnnxBuilder, OnnxEnd, OnnxGraph, Site, check_stored, refuse, stored_zero
-from qlearn.export.onnx_layers import clamped, emit
+from qlearn.export.onnx_layers import emit
+from qlearn.export.onnx_parts import clamped
 from qlearn.export.onnx_write import onnx_bytes
 
 if TYPE_CHECKING:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qlearn.export.onnx_build import OnnxBuilder, Site, check_stored, refuse, stored_zero
+from qlearn.export import onnx_parts as parts
+from qlearn.export.onnx_build import OnnxBuilder, Site, check_stored, refuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
-
-    from qlearn.integer.layers import IntegerLayer, Limit
+    from qlearn.integer.layers import IntegerLayer
 
     Emit = Callable[[OnnxBuilder, IntegerLayer, list[Site], tuple[int, ...]], str]
 
@@ -50,28 +49,8 @@ def emit(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape: 
         raise refuse(layer, layer.attrs.get("reason", "there is no such operator"))
     check_stored(layer)
     real = EMITTERS[layer.op](builder, layer, sources, shape)
-    codes = clamped(builder, layer, builder.quantized(real, layer.output, layer.name), shape)
+    codes = parts.clamped(builder, layer, builder.quantized(real, layer.output, layer.name), shape)
     return Site(codes, shape, layer.output)
-
-
-def clamped(builder: OnnxBuilder, layer: IntegerLayer, codes: str, shape: tuple[int, ...]) -> str:
-    """Limit codes where uint8 does not: Clip, or Max and Min with one limit per channel.
-
-    The limits are real numbers of codes, so quantizing again gives the codes themselves.
-    """
-    q = layer.output
-    bounds = [_stored_limit(layer, limit) for limit in layer.limits]
-    if np.all(bounds[0] <= 0) and np.all(bounds[1] >= 255):
-        return codes
-    low, high = ((bound - stored_zero(q)).astype(np.float32) * q.scale for bound in bounds)
-    real, name = builder.dequantized(codes, q), layer.name
-    if low.ndim == high.ndim == 0:
-        limits = [builder.constant(f"{name}:{end}", value) for end, value in (("low", low), ("high", high))]
-        return builder.quantized(builder.node("Clip", [real, *limits], f"{name}:clip"), q, f"{name}:clamped")
-    for op, end, limit in (("Max", "low", low), ("Min", "high", high)):
-        along = limit.reshape(-1, 1, 1) if limit.ndim and len(shape) == 4 else limit  # else channels are last
-        real = builder.node(op, [real, builder.constant(f"{name}:{end}", along)], f"{name}:{op.lower()}")
-    return builder.quantized(real, q, f"{name}:clamped")
 
 
 def conv2d(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape: tuple[int, ...]) -> str:
@@ -79,26 +58,26 @@ def conv2d(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape
     attrs = layer.attrs
     return builder.node(
         "Conv",
-        _weighted(builder, layer, sources[0]),
+        parts.weighted(builder, layer, sources[0]),
         f"{layer.name}:conv",
-        kernel_shape=_weight(layer).shape[2:],
+        kernel_shape=parts.weight_of(layer).shape[2:],
         group=attrs["groups"],
         dilations=attrs["dilation"],
-        **_windows(layer),
+        **parts.windows(layer),
     )
 
 
 def linear(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape: tuple[int, ...]) -> str:
     """Gemm; with more than two axes, all but the last become rows, and rows become axes again."""
     x, name = sources[0], layer.name
-    inputs = _weighted(builder, layer, x)
+    inputs = parts.weighted(builder, layer, x)
     if len(x.shape) == 2:
         return builder.node("Gemm", inputs, f"{name}:gemm", transB=1)
-    rows = _reshaped(builder, f"{name}:rows", inputs[0], (-1, x.shape[-1]))
+    rows = parts.reshaped(builder, f"{name}:rows", inputs[0], (-1, x.shape[-1]))
     inputs[0] = builder.requantized(rows, x.qparams, f"{name}:rows")
     product = builder.node("Gemm", inputs, f"{name}:gemm", transB=1)
     product = builder.requantized(product, layer.output, f"{name}:gemm")
-    return _reshaped(builder, name, product, (-1, *shape[1:]))
+    return parts.reshaped(builder, name, product, (-1, *shape[1:]))
 
 
 def plain(op: str, **attributes: Any) -> Emit:
@@ -138,24 +117,24 @@ def mean(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape: 
             real = builder.node("Transpose", [real], f"{name}:transpose", perm=order)
             real = builder.requantized(real, x.qparams, f"{name}:transpose")
         sizes = [int(np.prod([x.shape[axis] for axis in group], dtype=np.int64)) for group in (kept[1:], axes)]
-        real = _reshaped(builder, f"{name}:picture", real, (-1, *sizes, 1))
+        real = parts.reshaped(builder, f"{name}:picture", real, (-1, *sizes, 1))
         real = builder.requantized(real, x.qparams, f"{name}:picture")
     pooled = builder.node("GlobalAveragePool", [real], f"{name}:globalaveragepool")
     if (ndim, axes) == (4, [2, 3]) and layer.attrs["keepdim"]:
         return pooled
     pooled = builder.requantized(pooled, layer.output, f"{name}:globalaveragepool")
-    return _reshaped(builder, name, pooled, (-1, *shape[1:]))
+    return parts.reshaped(builder, name, pooled, (-1, *shape[1:]))
 
 
 def avg_pool2d(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape: tuple[int, ...]) -> str:
     """AveragePool."""
     counted = int(layer.attrs.get("count_include_pad", False))
-    return _pool(builder, layer, sources[0], "AveragePool", count_include_pad=counted)
+    return parts.pool(builder, layer, sources[0], "AveragePool", count_include_pad=counted)
 
 
 def max_pool2d(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape: tuple[int, ...]) -> str:
     """MaxPool."""
-    return _pool(builder, layer, sources[0], "MaxPool")
+    return parts.pool(builder, layer, sources[0], "MaxPool")
 
 
 def unary(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape: tuple[int, ...]) -> str:
@@ -201,7 +180,7 @@ def strided_slice(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site]
 
 def reshape(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape: tuple[int, ...]) -> str:
     """Reshape; the batch stays."""
-    return _reshaped(builder, layer.name, builder.real(sources[0]), (-1, *shape[1:]))
+    return parts.reshaped(builder, layer.name, builder.real(sources[0]), (-1, *shape[1:]))
 
 
 def transpose(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape: tuple[int, ...]) -> str:
@@ -233,60 +212,3 @@ EMITTERS: dict[str, Emit] = {
     "clamp": same,
 }
 """How each operation is written. A new operation is one function and one line."""
-
-
-def _pool(builder: OnnxBuilder, layer: IntegerLayer, x: Site, op: str, **attributes: Any) -> str:
-    name = f"{layer.name}:{op.lower()}"
-    return builder.node(
-        op, [builder.real(x)], name, kernel_shape=layer.attrs["kernel"], **_windows(layer), **attributes
-    )
-
-
-def _windows(layer: IntegerLayer) -> dict[str, Any]:
-    """Strides and padding, which is (rows, columns) or (top, bottom, left, right), as ONNX orders them."""
-    padding = layer.attrs["padding"]
-    top, bottom, left, right = padding if len(padding) == 4 else (padding[0], padding[0], padding[1], padding[1])
-    return {"strides": layer.attrs["stride"], "pads": (top, left, bottom, right)}
-
-
-def _reshaped(builder: OnnxBuilder, name: str, real: str, shape: tuple[int, ...]) -> str:
-    return builder.node("Reshape", [real, builder.integers(f"{name}:shape", shape)], f"{name}:reshape")
-
-
-def _weight(layer: IntegerLayer) -> NDArray[Any]:
-    assert layer.weight is not None
-    return layer.weight
-
-
-def _weighted(builder: OnnxBuilder, layer: IntegerLayer, x: Site) -> list[str]:
-    """Return the names of the input, of the int8 weights, and of the int32 bias in steps of float32(S_x S_w)."""
-    weight, q = _weight(layer), layer.weight_qparams
-    assert q is not None
-    if np.any(q.zero_point) or q.qmin < -128 or q.qmax > 127:
-        raise refuse(
-            layer,
-            f"its weights (codes from {q.qmin} to {q.qmax}) are not int8 with zero point 0, as fast kernels want them. "
-            "Quantize weights with bits=8 and a symmetric scheme",
-        )
-    if layer.bias is not None and layer.bias.dtype != np.int32:
-        raise refuse(layer, f"its bias is {layer.bias.dtype}, and the accumulators have 32 bits")
-    parts: dict[str, NDArray[Any]] = {"weight": weight.astype(np.int8)}
-    scales = {"weight": q.scale, "bias": np.asarray(x.qparams.scale * q.scale, np.float32)}
-    if layer.bias is not None:
-        parts["bias"] = layer.bias
-    names = [builder.real(x)]
-    for kind, integers in parts.items():
-        scale, label = scales[kind], f"{layer.name}:{kind}"
-        inputs = [
-            builder.constant(label, integers),
-            builder.constant(f"{label}_scale", scale),
-            builder.constant(f"{label}_zero_point", np.zeros(scale.shape, integers.dtype)),
-        ]
-        axis = {"axis": 0} if scale.ndim else {}
-        names.append(builder.node("DequantizeLinear", inputs, f"{label}_dequantized", **axis))
-    return names
-
-
-def _stored_limit(layer: IntegerLayer, limit: Limit) -> NDArray[np.int64]:
-    """A limit on codes as the file has them."""
-    return np.asarray(limit, np.int64) + (stored_zero(layer.output) - int(layer.output.zero_point))

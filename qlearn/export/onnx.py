@@ -29,7 +29,8 @@ def export_onnx(model: IntegerModel, path: str | os.PathLike[str], *, integers: 
     Activations are uint8 (signed codes plus 128), weights int8 with one scale per channel, biases int32.
     ONNX Runtime on a CPU, with its default optimizations, fuses what is between QuantizeLinear and DequantizeLinear
     into integer kernels and computes the codes of ``model.with_policy("onnxruntime")``.
-    Optimization levels below "extended" sum in float32 instead: some codes are then off by one, or a few after many layers.
+    Optimization levels below "extended" sum in float32 instead: some codes are then off by one, after many
+    layers by a few.
     x86 CPUs without VNNI saturate sums of two 8-bit products: there, quantize weights with ``bits=7``.
 
     Parameters

@@ -39,6 +39,7 @@ _HOMES = {
     "dequantize": "qlearn.numbers.affine",
     "evaluate": "qlearn.analysis.evaluate",
     "export_litert": "qlearn.export.litert",
+    "export_onnx": "qlearn.export.onnx",
     "fake_quantize": "qlearn.numbers.affine",
     "fold_batch_norm": "qlearn.graph.fold",
     "fuse_activations": "qlearn.graph.fuse",
@@ -79,6 +80,7 @@ if TYPE_CHECKING:
     from qlearn.classroom.exercises import check
     from qlearn.export.litert import export_litert
     from qlearn.export.litert_import import import_litert
+    from qlearn.export.onnx import export_onnx
     from qlearn.graph.fold import fold_batch_norm
     from qlearn.graph.fuse import fuse_activations
     from qlearn.graph.model import FloatModel

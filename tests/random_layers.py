@@ -255,6 +255,7 @@ LAYERS = {
     "sigmoid": unary("sigmoid"),
     "tanh": unary("tanh"),
     "hard_swish": unary("hard_swish"),
+    "hard_sigmoid": unary("hard_sigmoid"),
     "silu": unary("silu"),
     "convert": convert,
     "pad": pad,

@@ -1,4 +1,4 @@
-"""The ``qlearn`` command: quantize, compare, info, plugins, fetch. One module each; argparse here."""
+"""The ``qlearn`` command: quantize, compare, export, info, plugins, fetch. One module each; argparse here."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_quantize(commands)
     _add_compare(commands)
+    _add_export(commands)
     _add_info(commands)
     _add_plugins(commands)
     _add_fetch(commands)
@@ -140,6 +141,19 @@ def _add_own(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_export(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a saved model for ONNX Runtime or LiteRT",
+        description="Write a saved integer model as the file of another runtime, which computes the same integers.",
+    )
+    parser.add_argument("model", metavar="MODEL.qlearn", help="what `qlearn quantize --output` has saved")
+    parser.add_argument("file", metavar="FILE", help="what to write; .onnx or .tflite decides for whom")
+    parser.add_argument("--integers", action="store_true", help=".onnx: uint8 codes at both ends, not real numbers")
+    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.set_defaults(run=_run_export)
+
+
 def _add_info(commands: Commands) -> None:
     parser = commands.add_parser("info", help="describe a network, or list the zoo")
     parser.add_argument("model", metavar="MODEL", nargs="?", help=f"{MODEL_HELP}; without it, the zoo")
@@ -203,6 +217,12 @@ def _run_quantize(arguments: argparse.Namespace) -> int:
 
 def _run_compare(arguments: argparse.Namespace) -> int:
     from qlearn.cli.compare import run
+
+    return run(arguments)
+
+
+def _run_export(arguments: argparse.Namespace) -> int:
+    from qlearn.cli.export import run
 
     return run(arguments)
 

@@ -70,3 +70,21 @@ def test_every_tensor_equals_litert(name, capsys):
               f"XNNPACK {outputs} outputs, {different} mismatches", end="")  # fmt: skip
     assert len(names) == len({i for operator in reference._get_ops_details() for i in operator["outputs"]}) + 1
     assert mismatches == different == 0
+
+
+@pytest.mark.parametrize("name", FILES[:4])  # the last has weights with zero points, which are refused
+def test_the_same_network_in_onnxruntime(name, tmp_path, capsys):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from runtime_models import session, to_uint8
+
+    model = ql.import_litert(DATA / name).with_policy("onnxruntime")
+    ql.export_onnx(model, tmp_path / "net.onnx", integers=True)
+    codes = pictures(model.input_shape[-1]).astype(np.int16) + model.layers[0].output.qmin
+    codes = codes.astype(model.layers[0].output.dtype)
+    runtime = session(tmp_path / "net.onnx")
+    (theirs,) = runtime.run(None, {runtime.get_inputs()[0].name: to_uint8(codes, model.layers[0].output)})
+    mismatches = int((to_uint8(model.run_codes(codes), model.layer(model.output).output) != theirs).sum())
+    with capsys.disabled():
+        print(f"\n  {name} in ONNX Runtime: {theirs.size} outputs, {mismatches} mismatches", end="")
+    assert mismatches == 0

@@ -80,16 +80,41 @@ class Residual(nn.Module):
         return self.act(self.norm(y) + y)
 
 
-def test_what_cannot_be_folded_stays():
+def shape_of(network):
+    return [(node.op, node.attrs.get("groups", 1)) for node in network.nodes[1:]]
+
+
+def test_a_norm_without_a_layer_before_it_becomes_a_depthwise_convolution():
     x = torch.randn(2, 4, 6, 6)
-    shared = trace(randomized(Residual(), 0), x)
-    assert [n.op for n in fold_batch_norm(shared).nodes] == ["input", "conv2d", "batch_norm", "add", "clamp"]
-    lonely = trace(randomized(nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)), 0), x)
-    assert [n.op for n in fold_batch_norm(lonely).nodes] == ["input", "batch_norm", "conv2d"]
-    pre_activation = trace(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)), x)
-    assert [n.op for n in fold_batch_norm(pre_activation).nodes] == ["input", "conv2d", "clamp", "batch_norm"]
-    fused_first = fold_batch_norm(fuse_activations(pre_activation))
-    assert [n.op for n in fused_first.nodes] == ["input", "conv2d", "batch_norm"]
+    shared = fold_batch_norm(trace(randomized(Residual(), 0), x))
+    assert shape_of(shared) == [("conv2d", 1), ("conv2d", 4), ("add", 1), ("clamp", 1)]
+    assert shared.node("norm").attrs["padding"] == (0, 0, 0, 0)
+    after_relu = trace(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)), x)
+    assert shape_of(fold_batch_norm(after_relu)) == [("conv2d", 1), ("clamp", 1), ("conv2d", 4)]
+    assert shape_of(fold_batch_norm(fuse_activations(after_relu))) == [("conv2d", 1), ("conv2d", 4)]
+    padded = trace(nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1)), x)
+    assert shape_of(fold_batch_norm(padded)) == [("conv2d", 4), ("conv2d", 1)]
+
+
+@settings(deadline=None, max_examples=30)
+@given(groups=st.sampled_from([1, 2, 4]), bias=st.booleans(), padding=st.integers(0, 1), seed=st.integers(0, 2**16))
+def test_folding_forward_keeps_the_function(groups, bias, padding, seed):
+    torch.manual_seed(seed)
+    convolution = nn.Conv2d(4, 8, 3, stride=2, padding=padding, groups=groups, bias=bias)
+    module = nn.Sequential(
+        nn.BatchNorm2d(4), convolution, nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(8 * (3 + padding) ** 2)
+    )
+    module.append(nn.Linear(8 * (3 + padding) ** 2, 5, bias=bias))
+    network = trace(randomized(module, seed).eval(), torch.zeros(1, 4, 8, 8))
+    folded, x = fold_batch_norm(network), torch.randn(4, 4, 8, 8)
+    expected = network(x)
+    assert torch.allclose(folded(x), expected, rtol=0, atol=1e-5 * float(expected.max() - expected.min()))
+    assert [node.op for node in folded.nodes[1:]] == ["conv2d"] * (1 + padding) + ["clamp", "flatten", "linear"]
+
+
+def test_a_norm_over_other_axes_without_a_layer_to_fold_into_stays():
+    network = trace(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.ReLU()), torch.zeros(1, 4, 2, 2))
+    assert [node.op for node in fold_batch_norm(network).nodes] == ["input", "flatten", "batch_norm", "clamp"]
 
 
 def test_folding_the_output_layer_moves_the_output():

@@ -85,7 +85,7 @@ def _is_depthwise(node: Node) -> bool:
 
 
 def _factor_and_offset(norm: Node) -> tuple[Tensor, Tensor]:
-    """a and c of y = a x + c, float64."""
+    """Return a and c of y = a x + c, float64."""
     gamma, beta, mean, variance = (
         norm.params[key].double() for key in ("weight", "bias", "running_mean", "running_var")
     )

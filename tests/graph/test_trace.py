@@ -80,7 +80,10 @@ SUPPORTED = {
     "concatenate": (lambda m, x: torch.cat([m.conv(x), torch.concat((x, x), -1)], -1), ["conv2d", *["concat"] * 2]),
     "softmax": (lambda m, x: F.softmax(x.flatten(1).softmax(-1), dim=1), ["flatten", "softmax", "softmax"]),
     "mean over channels": (lambda m, x: x.mean(1) + torch.mean(x, dim=-3), ["mean", "mean", "add"]),
-    "reshape": (lambda m, x: x.view(x.size(0), 2, -1).unsqueeze(1).squeeze(1).flatten(-2), ["reshape"] * 3 + ["flatten"]),
+    "reshape": (
+        lambda m, x: x.view(x.size(0), 2, -1).unsqueeze(1).squeeze(1).flatten(-2),
+        ["reshape"] * 3 + ["flatten"],
+    ),
     "new axes by None": (lambda m, x: x.mean((2, 3))[:, :, None, None], ["global_avg_pool", "reshape"]),
     "transpose and permute": (
         lambda m, x: x.transpose(1, -1).permute(0, 3, 1, 2).permute((0, 2, 1, 3)).transpose(2, 2),

@@ -34,7 +34,8 @@ class PreActivationBlock(nn.Module):
         y = self.relu(self.bn1(x))
         shortcut = x if self.projection is None else self.projection(y)
         y = self.conv2(self.relu(self.bn2(self.conv1(y))))
-        return y + shortcut
+        total: Tensor = y + shortcut
+        return total
 
 
 class SmallResNetV2(nn.Sequential):

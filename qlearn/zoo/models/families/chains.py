@@ -160,7 +160,8 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels, H, W) to the same shape."""
-        return x * self.gate(self.expand(self.activation(self.reduce(self.pool(x)))))
+        gate: Tensor = self.gate(self.expand(self.activation(self.reduce(self.pool(x)))))
+        return x * gate
 
 
 class MBConv(nn.Module):

@@ -15,6 +15,7 @@ def conv_bn(
     out_channels: int,
     kernel: int,
     stride: int = 1,
+    *,
     groups: int = 1,
     activation: Callable[[], nn.Module] | None = nn.ReLU,
 ) -> nn.Sequential:

@@ -9,6 +9,7 @@ from torch import nn
 
 from qlearn.graph.fold import fold_batch_norm
 from qlearn.graph.fuse import fuse_activations
+from qlearn.graph.split import split_silu
 from qlearn.graph.trace import trace
 
 
@@ -146,3 +147,13 @@ def test_dead_channels_fold_to_a_constant():
     x = torch.randn(3, 2, 4, 4)
     folded = fold_batch_norm(trace(module.eval(), x))
     assert torch.all(folded(x)[:, 0] == 5.25)
+
+
+def test_a_silu_is_split_into_a_sigmoid_and_a_product():
+    x = torch.randn(2, 4, 6, 6) * 3
+    network = trace(nn.Sequential(nn.Conv2d(4, 4, 1), nn.SiLU(), nn.Hardswish(), nn.SiLU()), x)
+    split = split_silu(network)
+    assert [node.op for node in split.nodes[1:]] == ["conv2d", "unary", "multiply", "unary", "unary", "multiply"]
+    assert split.node("1").inputs == ("0", "1.sigmoid")
+    assert split.output == network.output
+    assert torch.allclose(split(x), network(x), atol=1e-6)

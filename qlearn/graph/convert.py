@@ -93,7 +93,8 @@ class Converter:
             parameters, builder = FUNCTIONS[name]
             bound = _bound(parameters, fx_node)
             inputs = [bound.pop(key) for key in parameters if key in ("input", "other") and key in bound]
-            inputs += bound.pop("tensors", ())
+            several = bound.pop("tensors", ())
+            inputs += several if isinstance(several, tuple | list) else [several]
             constants = self._constants(bound, name)
         sources = self._checked_inputs(fx_node, inputs)
         constants["shapes"] = [tuple(self.values[node].shape) for node in sources]

@@ -40,15 +40,16 @@ class Residual(nn.Module):
 
 
 class Mixed(nn.Module):
-    """A layer without an integer kernel in the middle, a lone ReLU after pooling, torch's default average pool."""
+    """A table, a layer without an integer kernel, a lone ReLU after pooling, torch's default average pool."""
 
     def __init__(self):
         super().__init__()
         self.conv, self.act, self.pool = nn.Conv2d(3, 8, 3, groups=1), nn.SiLU(), nn.AvgPool2d(3, 2, 1)
+        self.norm = nn.GroupNorm(2, 8)
         self.conv2, self.relu, self.head = nn.Conv2d(8, 8, (1, 3), groups=4), nn.ReLU(), nn.Linear(8, 4, bias=False)
 
     def forward(self, x):
-        x = self.relu(self.pool(self.act(self.conv(x))))
+        x = self.relu(self.pool(self.norm(self.act(self.conv(x)))))
         return self.head(F.adaptive_avg_pool2d(self.conv2(x), 1).view(x.size(0), -1))
 
 

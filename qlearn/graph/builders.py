@@ -7,20 +7,21 @@ It raises Unsupported where no integer kernel computes the variant; the layer th
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from qlearn.graph import moves
+from qlearn.graph.moves import Unsupported
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from qlearn.graph.moves import Operation
+
 RELU, RELU6 = (0.0, math.inf), (0.0, 6.0)
-Operation = tuple[str, dict[str, Any], dict[str, Tensor]]  # op, attrs, params
-
-
-class Unsupported(Exception):  # noqa: N818  (not an error: the layer stays in float)
-    """A builder meets a variant that no integer kernel computes."""
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -53,8 +54,6 @@ def _conv2d(a: Mapping[str, Any]) -> Operation:
 
 
 def _linear(a: Mapping[str, Any]) -> Operation:
-    if len(a["shapes"][0]) != 2:
-        raise Unsupported(f"linear over {a['shapes'][0]} has no integer kernel, only over (N, features)")
     return "linear", {}, _present(weight=a["weight"], bias=a.get("bias"))
 
 
@@ -69,7 +68,7 @@ def _batch_norm(a: Mapping[str, Any]) -> Operation:
         "running_mean": mean,
         "running_var": variance,
     }
-    return "batch_norm", {"eps": float(a.get("eps", 1e-5))}, params
+    return "batch_norm", {"eps": float(a.get("eps", 1e-5)), "rank": len(a["shapes"][0])}, params
 
 
 def _clamp(lo: Any, hi: Any) -> Operation:
@@ -109,53 +108,39 @@ def _adaptive_avg_pool2d(a: Mapping[str, Any]) -> Operation:
 
 def _mean(a: Mapping[str, Any]) -> Operation:
     dims = a.get("dim", ())
-    axes = sorted(d % 4 for d in ((dims,) if isinstance(dims, int) else dims or ()))
-    if len(a["shapes"][0]) != 4 or axes != [2, 3]:
-        raise Unsupported(f"mean over {dims} has no integer kernel, only over height and width of (N, C, H, W)")
-    return "global_avg_pool", {"keepdim": bool(a.get("keepdim", False))}, {}
+    rank, keepdim = len(a["shapes"][0]), bool(a.get("keepdim", False))
+    axes = tuple(sorted(d % rank for d in ((dims,) if isinstance(dims, int) else dims or range(rank))))
+    if 0 in axes:
+        raise Unsupported(f"mean over {dims} has no integer kernel: it would mix the batch")
+    if rank == 4 and axes == (2, 3):
+        return "global_avg_pool", {"keepdim": keepdim}, {}
+    return "mean", {"axes": axes, "keepdim": keepdim}, {}
 
 
-def _flatten(a: Mapping[str, Any]) -> Operation:
-    if a.get("start_dim", 0) != 1 or a.get("end_dim", -1) != -1:
-        raise Unsupported("flatten other than flatten(1) has no integer kernel")
-    return "flatten", {}, {}
-
-
-def _view(a: Mapping[str, Any]) -> Operation:
-    shape, result = a["shapes"][0], a["result"]
-    if result == shape:
-        return "identity", {}, {}
-    if result != (shape[0], math.prod(shape[1:])):
-        raise Unsupported(f"reshape from {shape} to {result} has no integer kernel, only to (N, everything)")
-    return "flatten", {}, {}
-
-
-def _slice(a: Mapping[str, Any]) -> Operation:
-    parts = a["index"] if isinstance(a["index"], tuple) else (a["index"],)
-    whole = slice(None)
-    if not all(isinstance(part, slice) for part in parts) or parts[0] != whole:
-        raise Unsupported(f"x[{parts}] has no integer kernel, only slices that keep the whole batch")
-    return "slice", {"slices": tuple((part.start, part.stop, part.step) for part in parts)}, {}
-
-
-def _pad(a: Mapping[str, Any]) -> Operation:
-    if a.get("mode", "constant") != "constant" or a.get("value") not in (None, 0, 0.0):
-        raise Unsupported(f"pad with mode={a.get('mode')!r}, value={a.get('value')} has no integer kernel, only zeros")
-    flat, rank = [int(v) for v in a["pad"]], len(a["shapes"][0])
-    if min(flat) < 0 or len(flat) > 2 * (rank - 1):
-        raise Unsupported(f"pad by {tuple(flat)} has no integer kernel: negative amounts, or the batch axis")
-    amounts = [(flat[2 * i], flat[2 * i + 1]) for i in range(len(flat) // 2)][::-1]
-    return "pad", {"amounts": ((0, 0),) * (rank - len(amounts)) + tuple(amounts)}, {}
-
-
-def _pad_module(a: Mapping[str, Any]) -> Operation:
-    return _pad({"pad": a["padding"], "value": a.get("value", 0), "shapes": a["shapes"]})
-
-
-def _add(a: Mapping[str, Any]) -> Operation:
+def _sum(op: str, a: Mapping[str, Any]) -> Operation:
     if a.get("alpha", 1) != 1:
-        raise Unsupported("add with alpha has no integer kernel")
-    return "add", {}, {}
+        raise Unsupported(f"{op} with alpha has no integer kernel")
+    if len(set(a["shapes"])) > 1:
+        raise Unsupported(f"{op} of two shapes (broadcasting) has no integer kernel")
+    return op, {}, {}
+
+
+def _multiply(a: Mapping[str, Any]) -> Operation:
+    left, right = a["shapes"]
+    if len(left) != len(right) or left[0] != right[0]:
+        raise Unsupported(f"multiply of {left} by {right} has no integer kernel: give both the same number of axes")
+    return "multiply", {}, {}
+
+
+def _unary(function: str, a: Mapping[str, Any]) -> Operation:
+    return "unary", {"function": function}, {}
+
+
+def _softmax(a: Mapping[str, Any]) -> Operation:
+    rank, dim = len(a["shapes"][0]), a.get("dim")
+    if rank < 2 or dim is None or int(dim) % rank != rank - 1:
+        raise Unsupported(f"softmax over axis {dim} of {rank} has no integer kernel, only over the last")
+    return "softmax", {"beta": 1.0}, {}
 
 
 def _identity(a: Mapping[str, Any]) -> Operation:
@@ -173,9 +158,16 @@ MODULES: dict[type[nn.Module], Callable[[Mapping[str, Any]], Operation]] = {
     nn.MaxPool2d: _max_pool2d,
     nn.AvgPool2d: _avg_pool2d,
     nn.AdaptiveAvgPool2d: _adaptive_avg_pool2d,
-    nn.Flatten: _flatten,
-    nn.ZeroPad2d: _pad_module,
-    nn.ConstantPad2d: _pad_module,
+    nn.Flatten: moves.flatten,
+    nn.Unflatten: moves.view,
+    nn.ZeroPad2d: moves.pad_module,
+    nn.ConstantPad2d: moves.pad_module,
+    nn.Sigmoid: partial(_unary, "sigmoid"),
+    nn.Tanh: partial(_unary, "tanh"),
+    nn.SiLU: partial(_unary, "silu"),
+    nn.Hardswish: partial(_unary, "hard_swish"),
+    nn.Hardsigmoid: partial(_unary, "hard_sigmoid"),
+    nn.Softmax: _softmax,
     nn.Identity: _identity,
     nn.Dropout: _identity,
     nn.Dropout2d: _identity,
@@ -193,17 +185,33 @@ FUNCTIONS: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Operat
     "relu6": (("input", "inplace"), lambda a: _clamp(*RELU6)),
     "hardtanh": (("input", "min_val", "max_val"), lambda a: _clamp(a.get("min_val", -1), a.get("max_val", 1))),
     "clamp": (("input", "min", "max"), lambda a: _clamp(a.get("min"), a.get("max"))),
-    "add": (("input", "other"), _add),
-    "iadd": (("input", "other"), _add),
+    "add": (("input", "other"), partial(_sum, "add")),
+    "iadd": (("input", "other"), partial(_sum, "add")),
+    "sub": (("input", "other"), partial(_sum, "subtract")),
+    "isub": (("input", "other"), partial(_sum, "subtract")),
+    "mul": (("input", "other"), _multiply),
+    "imul": (("input", "other"), _multiply),
+    "sigmoid": (("input",), partial(_unary, "sigmoid")),
+    "tanh": (("input",), partial(_unary, "tanh")),
+    "silu": (("input", "inplace"), partial(_unary, "silu")),
+    "hardswish": (("input", "inplace"), partial(_unary, "hard_swish")),
+    "hardsigmoid": (("input", "inplace"), partial(_unary, "hard_sigmoid")),
+    "softmax": (("input", "dim"), _softmax),
+    "cat": (("tensors", "dim"), moves.concat),
+    "concat": (("tensors", "dim"), moves.concat),
     "max_pool2d": ((*_POOL, "dilation", "ceil_mode", "return_indices"), _max_pool2d),
     "avg_pool2d": ((*_POOL, "ceil_mode", "count_include_pad", "divisor_override"), _avg_pool2d),
     "adaptive_avg_pool2d": (("input", "output_size"), _adaptive_avg_pool2d),
     "mean": (("input", "dim", "keepdim"), _mean),
-    "flatten": (("input", "start_dim", "end_dim"), _flatten),
-    "view": (("input",), _view),
-    "reshape": (("input",), _view),
-    "getitem": (("input", "index"), _slice),
-    "pad": (("input", "pad", "mode", "value"), _pad),
+    "flatten": (("input", "start_dim", "end_dim"), moves.flatten),
+    "view": (("input",), moves.view),
+    "reshape": (("input",), moves.view),
+    "squeeze": (("input",), moves.view),
+    "unsqueeze": (("input",), moves.view),
+    "permute": (("input", "*dims"), moves.permute),
+    "transpose": (("input", "dim0", "dim1"), moves.transpose),
+    "getitem": (("input", "index"), moves.index),
+    "pad": (("input", "pad", "mode", "value"), moves.pad),
     "dropout": (("input",), _identity),
     "dropout2d": (("input",), _identity),
     "contiguous": (("input",), _identity),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, fx
 
 from qlearn.errors import UntraceableError
-from qlearn.graph.builders import FUNCTIONS, MODULES, Unsupported
+from qlearn.graph.builders import FUNCTIONS, MODULES
 from qlearn.graph.model import Node
+from qlearn.graph.moves import Unsupported, part_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 Built = tuple[str, list[Any], dict[str, Any], dict[str, Tensor]]  # op, inputs, attrs, params
+SPLITS = ("chunk", "split", "tensor_split", "split_with_sizes")
+"""What returns a tuple of slices of its input."""
 IN_PLACE_FUNCTIONS = (operator.iadd, operator.isub, operator.imul, operator.itruediv)
 
 
@@ -85,15 +88,32 @@ class Converter:
             name = _function_name(fx_node)
             if name not in FUNCTIONS or _is_users_own(fx_node.target):
                 raise Unsupported(f"{name}() has no integer kernel")
+            if name == "getitem" and isinstance(self.values[fx_node.args[0]], tuple | list):  # type: ignore[index]
+                return self._build_part(fx_node)
             parameters, builder = FUNCTIONS[name]
-            bound = dict(zip(parameters, fx_node.args, strict=False)) | dict(fx_node.kwargs)
+            bound = _bound(parameters, fx_node)
             inputs = [bound.pop(key) for key in parameters if key in ("input", "other") and key in bound]
+            several = bound.pop("tensors", ())
+            inputs += several if isinstance(several, tuple | list) else [several]
             constants = self._constants(bound, name)
         sources = self._checked_inputs(fx_node, inputs)
         constants["shapes"] = [tuple(self.values[node].shape) for node in sources]
         constants["result"] = tuple(self.values[fx_node].shape)
         op, attrs, params = builder(constants)
         return op, sources, attrs, params
+
+    def _build_part(self, fx_node: fx.Node) -> Built:
+        """One of the tensors of ``x.chunk(2, dim=1)``."""
+        several: Any = fx_node.args[0]
+        name = _function_name(several)
+        if name not in SPLITS or several.op == "call_module" or _is_users_own(several.target):
+            raise Unsupported(f"{name}() has no integer kernel")
+        bound = _bound(("input", "sizes", "dim"), several)
+        source = bound.get("input", bound.get("tensor"))
+        dim = self._constants({"dim": bound.get("dim", 0)}, name)["dim"]
+        sizes = [tuple(value.shape) for value in self.values[several]]
+        op, attrs, params = part_of(sizes, int(fx_node.args[1]), int(dim))  # type: ignore[arg-type]
+        return op, self._checked_inputs(fx_node, [source]), attrs, params
 
     def _constants(self, bound: dict[str, Any], name: str) -> dict[str, Any]:
         """Arguments other than the inputs; a weight that is computed from the input is none."""
@@ -111,8 +131,6 @@ class Converter:
         for node in inputs:
             if not isinstance(node, fx.Node) or node not in self.names:
                 raise Unsupported(f"{what} with a constant operand or a tuple of tensors has no integer kernel")
-        if what in ("add", "iadd") and len({tuple(self.values[node].shape) for node in inputs}) > 1:
-            raise Unsupported("add of two shapes (broadcasting) has no integer kernel")
         return nodes
 
     def _keep_float(self, fx_node: fx.Node, reason: str) -> Built:
@@ -165,6 +183,17 @@ def _execute(fx_node: fx.Node, modules: Mapping[str, nn.Module], known: dict[fx.
         return getattr(args[0], str(fx_node.target))(*args[1:], **kwargs)
     target: Callable[..., Any] = modules[str(fx_node.target)] if fx_node.op == "call_module" else fx_node.target  # type: ignore[assignment]
     return target(*args, **kwargs)
+
+
+def _bound(parameters: tuple[str, ...], fx_node: fx.Node) -> dict[str, Any]:
+    """Arguments by name; a last parameter with a star takes what is left, as in ``x.permute(0, 2, 1)``."""
+    *named, last = parameters
+    if not last.startswith("*"):
+        return dict(zip(parameters, fx_node.args, strict=False)) | dict(fx_node.kwargs)
+    bound = dict(zip(named, fx_node.args, strict=False))
+    if len(fx_node.args) > len(named):
+        bound[last[1:]] = fx_node.args[len(named) :]
+    return {**bound, **{key: (value,) if key == last[1:] else value for key, value in fx_node.kwargs.items()}}
 
 
 def _is_users_own(target: Any) -> bool:

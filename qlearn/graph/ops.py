@@ -58,6 +58,31 @@ def add(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     return _clamped(inputs[0] + inputs[1], node)
 
 
+def subtract(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Difference of two tensors of one shape."""
+    return inputs[0] - inputs[1]
+
+
+def multiply(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Product of two tensors; a (N, C, 1, 1) tensor scales channels, as squeeze-and-excite does."""
+    return inputs[0] * inputs[1]
+
+
+def concat(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Tensors one behind the other along an axis."""
+    return torch.cat(list(inputs), dim=node.attrs["axis"])
+
+
+def unary(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """A function of one number, by name; on 8 bits a table (paper §4)."""
+    return UNARY[node.attrs["function"]](inputs[0])
+
+
+def softmax(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Softmax over the last axis."""
+    return torch.softmax(inputs[0] * float(node.attrs["beta"]), dim=-1)
+
+
 def avg_pool2d(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     """Mean over a window; padding counts only if ``count_include_pad``."""
     attrs = node.attrs
@@ -76,9 +101,24 @@ def global_avg_pool(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     return inputs[0].mean(dim=(2, 3), keepdim=bool(node.attrs["keepdim"]))
 
 
+def mean(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """Mean over some axes, never over the batch."""
+    return inputs[0].mean(dim=node.attrs["axes"], keepdim=bool(node.attrs["keepdim"]))
+
+
 def flatten(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     """One row per picture."""
     return inputs[0].flatten(1)
+
+
+def reshape(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """The same values in another shape; the batch stays."""
+    return inputs[0].reshape(inputs[0].shape[0], *node.attrs["shape"])
+
+
+def transpose(node: Node, inputs: Sequence[Tensor]) -> Tensor:
+    """The axes in another order; the batch stays the first."""
+    return inputs[0].permute(node.attrs["axes"])
 
 
 def strided_slice(node: Node, inputs: Sequence[Tensor]) -> Tensor:
@@ -98,16 +138,33 @@ def float_layer(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     return function(*inputs)
 
 
+UNARY: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "silu": F.silu,
+    "hard_swish": F.hardswish,
+    "hard_sigmoid": F.hardsigmoid,
+}
+"""The functions that a ``unary`` node may name; `qlearn.integer.tables` has the same."""
+
 FLOAT_OPS: dict[str, Callable[[Node, Sequence[Tensor]], Tensor]] = {
     "conv2d": conv2d,
     "linear": linear,
     "batch_norm": batch_norm,
     "clamp": clamp,
     "add": add,
+    "subtract": subtract,
+    "multiply": multiply,
+    "concat": concat,
+    "unary": unary,
+    "softmax": softmax,
     "avg_pool2d": avg_pool2d,
     "max_pool2d": max_pool2d,
     "global_avg_pool": global_avg_pool,
+    "mean": mean,
     "flatten": flatten,
+    "reshape": reshape,
+    "transpose": transpose,
     "slice": strided_slice,
     "pad": pad,
     "float": float_layer,

@@ -11,6 +11,7 @@ from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.integer.layers import SHARING_OPS
 from qlearn.numbers.qparams import ClipRange
+from qlearn.pipeline.known import known_output
 from qlearn.pipeline.observe import SiteObservers, input_of, noted, observe_here, observe_on
 from qlearn.registry import scheme
 
@@ -54,8 +55,13 @@ def calibration_sites(model: FloatModel) -> list[str]:
     """Return the names of the nodes whose output gets a range of its own, in a network with fused activations.
 
     Pooling windows, slices, padding and reshapes take over the range of their input.
+    The range of sigmoid, tanh and softmax is known without data.
     """
-    return [node.name for node in model.nodes if node.op not in SHARING_OPS]
+    return [
+        node.name
+        for node in model.nodes
+        if node.op not in SHARING_OPS and known_output(node, bits=8, signed=True) is None
+    ]
 
 
 def calibrate(model: FloatModel, batches: Iterable[Any], recipe: Recipe, *, client: Any = None) -> CalibrationTable:

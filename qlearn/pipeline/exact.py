@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from qlearn.graph.ops import pad_spatial
+from qlearn.integer.softmax import softmax_float
+from qlearn.integer.tables import unary_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,19 +46,57 @@ def linear(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tenso
 
 def add(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
     """A (S_a / S_y) + b (S_b / S_y), every operation in float32, ties to even."""
+    left, right = _in_steps_of_the_output(layer, inputs)
+    return torch.round(left + right) + int(_output(layer).zero_point)
+
+
+def subtract(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
+    """A (S_a / S_y) - b (S_b / S_y), as `add`."""
+    left, right = _in_steps_of_the_output(layer, inputs)
+    return torch.round(left - right) + int(_output(layer).zero_point)
+
+
+def multiply(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
+    """The product of the codes, exact, then times S_a S_b / S_y in float32."""
+    (a, qa), (b, qb) = inputs
+    product = (_centred(a, qa).double() * _centred(b, qb).double()).float()
+    steps = product * float(np.float32(qa.scale) * np.float32(qb.scale) / np.float32(_output(layer).scale))
+    return torch.round(steps) + int(_output(layer).zero_point)
+
+
+def concat(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
+    """Each tensor brought to the scale of the output: S_x (q - Z_x) / S_y in float32, ties to even."""
     output = _output(layer)
-    left, right = (
-        _centred(codes, qparams) * float(np.float32(qparams.scale) / np.float32(output.scale))
+    scale = torch.tensor([float(output.scale)], dtype=torch.float32)
+    parts = [
+        codes
+        if qparams == output
+        else torch.round(_centred(codes, qparams) * float(qparams.scale) / scale) + int(output.zero_point)
         for codes, qparams in inputs
-    )
-    return torch.round(left + right) + int(output.zero_point)
+    ]
+    return torch.cat(parts, dim=layer.node.attrs["axis"])
 
 
-def global_avg_pool(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
-    """Sum exactly, then multiply by S_x / (S_y H W)."""
-    (codes, qparams), output = inputs[0], _output(layer)
-    total = _centred(codes, qparams).double().sum(dim=(2, 3), keepdim=layer.node.attrs["keepdim"])
-    share = np.float32(1.0 / (codes.shape[2] * codes.shape[3]))
+def unary(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
+    """One look-up for each code, in the table of the integer kernel."""
+    codes, qparams = inputs[0]
+    table = torch.from_numpy(unary_table(layer.node.attrs["function"], qparams, _output(layer)))
+    return table[codes.long() - qparams.qmin].float()
+
+
+def softmax(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
+    """Softmax over the last axis, by the integer kernel: its float32 sum depends on the order."""
+    codes, qparams = inputs[0]
+    steps = softmax_float(codes.long().numpy(), qparams, _output(layer), layer.node.attrs["beta"])
+    return torch.from_numpy(steps).float()
+
+
+def mean(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
+    """Sum exactly over some axes, by default height and width, then multiply by S_x / (S_y count)."""
+    (codes, qparams), output, attrs = inputs[0], _output(layer), layer.node.attrs
+    axes = attrs.get("axes", (2, 3))
+    total = _centred(codes, qparams).double().sum(dim=axes, keepdim=attrs["keepdim"])
+    share = np.float32(1.0 / np.prod([codes.shape[axis] for axis in axes]))
     multiplier = np.float32(np.float32(qparams.scale) * share) / np.float32(output.scale)
     return torch.round(total.float() * float(multiplier)) + int(output.zero_point)
 
@@ -84,6 +124,16 @@ def flatten(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tens
     return inputs[0][0].flatten(1)
 
 
+def reshape(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
+    """The same codes in another shape."""
+    return inputs[0][0].reshape(len(inputs[0][0]), *layer.node.attrs["shape"])
+
+
+def transpose(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
+    """The axes in another order."""
+    return inputs[0][0].permute(layer.node.attrs["axes"])
+
+
 def strided_slice(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> Tensor:
     """Every step-th code of a window."""
     return inputs[0][0][tuple(slice(*bounds) for bounds in layer.node.attrs["slices"])]
@@ -105,10 +155,18 @@ EXACT_OPS: dict[str, Callable[[QuantizedLayer, list[tuple[Tensor, QParams]]], Te
     "conv2d": conv2d,
     "linear": linear,
     "add": add,
-    "global_avg_pool": global_avg_pool,
+    "subtract": subtract,
+    "multiply": multiply,
+    "concat": concat,
+    "unary": unary,
+    "softmax": softmax,
+    "global_avg_pool": mean,
+    "mean": mean,
     "avg_pool2d": avg_pool2d,
     "max_pool2d": max_pool2d,
     "flatten": flatten,
+    "reshape": reshape,
+    "transpose": transpose,
     "slice": strided_slice,
     "pad": pad,
     "clamp": clamp,
@@ -117,6 +175,15 @@ EXACT_OPS: dict[str, Callable[[QuantizedLayer, list[tuple[Tensor, QParams]]], Te
 
 def _centred(codes: Tensor, qparams: QParams) -> Tensor:
     return codes - int(qparams.zero_point)
+
+
+def _in_steps_of_the_output(layer: QuantizedLayer, inputs: list[tuple[Tensor, QParams]]) -> tuple[Tensor, Tensor]:
+    """Both operands of a sum in float32, as multiples of S_y."""
+    left, right = (
+        _centred(codes, qparams) * float(np.float32(qparams.scale) / np.float32(_output(layer).scale))
+        for codes, qparams in inputs
+    )
+    return left, right
 
 
 def _weight(layer: QuantizedLayer) -> Tensor:

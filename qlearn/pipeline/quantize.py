@@ -15,6 +15,7 @@ from qlearn.integer.layers import SHARING_OPS, code_limits
 from qlearn.numbers.affine import quantize
 from qlearn.numbers.qparams import QParams, float32_scale
 from qlearn.pipeline.calibrate import calibration_sites
+from qlearn.pipeline.known import kept_in_float, known_output, reason_for_float
 from qlearn.pipeline.simulate import QuantizedLayer, QuantizedModel
 from qlearn.registry import calibrator, scheme
 
@@ -46,6 +47,7 @@ def quantize_model(
         From `calibrate`.
     strict : bool
         Refuse layers that have no integer kernel, instead of keeping them in float with a FallbackWarning.
+        Among them are tables (sigmoid, SiLU, …) of activations wider than 8 bits.
 
     Returns
     -------
@@ -68,11 +70,14 @@ def quantize_model(
     _check_table(fused, recipe, table)
     outputs: dict[str, QParams | None] = {}
     layers: list[QuantizedLayer] = []
-    for node in fused.nodes:
+    for original in fused.nodes:
+        sources = [source for source in map(outputs.get, original.inputs) if source is not None]
+        reason = reason_for_float(original, sources) if sources else None
+        node = original if reason is None else kept_in_float(original, reason)
         _announce_fallback(node, fused.name, strict=strict)
-        outputs[node.name] = _output_qparams(node, outputs, recipe, table)
+        outputs[node.name] = _output_qparams(original, outputs, recipe, table)
         layers.append(_quantized_layer(node, outputs, recipe))
-    return QuantizedModel(fused, tuple(layers))
+    return QuantizedModel(replace(fused, nodes=tuple(layer.node for layer in layers)), tuple(layers))
 
 
 def _announce_fallback(node: Node, network: str, *, strict: bool) -> None:
@@ -120,6 +125,9 @@ def _output_qparams(
     if node.op in SHARING_OPS:
         return outputs[node.inputs[0]]
     choice = recipe.activations
+    known = known_output(node, choice.bits, signed=choice.signed)
+    if known is not None:
+        return known
     try:
         qparams = scheme(choice.scheme, bits=choice.bits, signed=choice.signed).qparams(table[node.name])
         return _scaled_like_its_input(_is_qparams(qparams, choice.scheme), table[node.name], node, outputs)

@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from qlearn.numbers.qparams import ClipRange
+from qlearn.schemes.affine import AffineScheme
 from qlearn.testing.checks import Check, Finding, collect, expect, raised
-from qlearn.testing.data import AFFINE4, AFFINE8, SYMMETRIC4, SYMMETRIC8, channels, normal, scheme_for
+from qlearn.testing.data import (
+    AFFINE4,
+    AFFINE8,
+    EVERY_SCHEME,
+    MORE_SCHEMES,
+    SYMMETRIC4,
+    SYMMETRIC8,
+    channels,
+    normal,
+    scheme_for,
+    scheme_text,
+)
 from qlearn.testing.probe import expect_close, expect_equal, observed, range_after, range_of
 
 if TYPE_CHECKING:
@@ -21,6 +33,18 @@ if TYPE_CHECKING:
 
 CHECKS: list[Check] = []
 
+SHAPES: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...] = (
+    (0, (5, 5, 8), (5, 7, 8)),
+    (1, (6, 5, 2, 4), (4, 5, 2, 4)),
+    (2, (6, 4, 5), (2, 7, 5)),
+    (2, (2, 3, 5, 4), (3, 2, 5, 4)),
+    (3, (2, 3, 4, 5), (3, 2, 2, 5)),
+    (-1, (6, 4, 5), (9, 4, 5)),
+    (-2, (6, 5, 4), (3, 5, 7)),
+    (1, (20, 2), (5, 2)),
+)
+"""Channel axis, shape of a first batch, shape of a second one."""
+
 
 @collect(
     CHECKS,
@@ -28,30 +52,37 @@ CHECKS: list[Check] = []
 )
 def check_per_channel(make: Maker, traits: Traits) -> None:
     """With a channel axis the range has shape (C,) and equals a loop over the channels, after one update and more."""
-    shapes: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...] = (
-        (0, (3, 5, 8), (3, 7, 8)),
-        (1, (6, 3, 2, 4), (4, 3, 2, 4)),
-        (-1, (6, 4, 3), (9, 4, 3)),
-        (1, (20, 2), (5, 2)),
-    )
-    for axis, first, second in shapes:
+    for axis, first, second in SHAPES:
         batches = [channels(*first, axis=axis), channels(*second, axis=axis, seed=8) * 2.0]
-        _check_loop(make, batches, axis, SYMMETRIC4)
-    _check_loop(make, batches, axis, AFFINE4)
-    _check_loop(make, batches[:1], axis, SYMMETRIC8)
-    _check_loop(make, [normal(20, 1, 3)], 1, AFFINE4)
+        _check_loop(make, batches, axis, [SYMMETRIC4])
+    _check_loop(make, [normal(20, 1, 3)], 1, [AFFINE4])
+    _check_loop(make, [channels(30, 5, axis=1)], 1, [AFFINE4, AFFINE8, SYMMETRIC8])
+    _check_loop(make, [channels(8, 40, axis=1), channels(8, 40, axis=1, seed=8) * 2.0], 1, [AFFINE4, SYMMETRIC8])
+    kinds = torch.tensor([0, 3, 4])  # two-sided, positive, negative
+    _check_loop(make, [channels(60, 5, axis=1).index_select(1, kinds)], 1, _formats())
+    x = channels(8, 5, 6, axis=1)
+    eight = [part.clamp(max=0.0) * (8 - n) + part.clamp(min=0.0) * (n + 1) for n, part in enumerate(x.split(1))]
+    _check_loop(make, eight, 1, [AFFINE4])  # minima come early, maxima late
 
 
-def _check_loop(make: Maker, batches: Sequence[Tensor], axis: int, scheme: Scheme) -> None:
+def _formats() -> list[Scheme]:
+    """Return a symmetric and an affine scheme for each number of bits, signed and unsigned in turn, and the usual."""
+    turns = [s for s in EVERY_SCHEME if s.symmetric or s.signed == (s.bits % 2 == 0)]
+    return [*turns, *(s for s in MORE_SCHEMES if s not in turns), AffineScheme(bits=16, signed=False)]
+
+
+def _check_loop(make: Maker, batches: Sequence[Tensor], axis: int, schemes: Sequence[Scheme]) -> None:
     """Compare with one calibrator for each channel."""
-    shapes = " and ".join(str(tuple(batch.shape)) for batch in batches)
-    given = f"channel_axis={axis}, normal data of shape {shapes}, a channel of zeros among them"
-    got = range_after(make, batches, scheme, given, channel_axis=axis)
-    count = batches[0].shape[axis]
-    expect(got.lo.shape == (count,), given, f"bounds of shape {got.lo.shape}, wanted: ({count},)")
-    alone = [range_after(make, [x.select(axis, c) for x in batches], scheme, given) for c in range(count)]
-    looped = ClipRange([r.lo for r in alone], [r.hi for r in alone])
-    expect_equal(got, looped, given, "a calibrator for this channel alone")
+    shape, count = tuple(batches[0].shape), batches[0].shape[axis]
+    words = f"channel_axis={axis}, normal data of {len(batches)} batches, the first of shape {shape}"
+    together = observed(make, batches, words, channel_axis=axis)
+    each = [observed(make, [x.select(axis, c) for x in batches], words) for c in range(count)]
+    for scheme in schemes:
+        given = f"{words}, {scheme_text(scheme)}"
+        got, alone = range_of(together, scheme, given), [range_of(one, scheme, given) for one in each]
+        expect(got.lo.shape == (count,), given, f"bounds of shape {got.lo.shape}, wanted: ({count},)")
+        looped = ClipRange([r.lo for r in alone], [r.hi for r in alone])
+        expect_equal(got, looped, given, "a calibrator for this channel alone")
 
 
 @collect(CHECKS, remedy="Use reshape() or flatten() instead of view(), and no storage or stride of x.")

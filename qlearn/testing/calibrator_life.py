@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from qlearn.calibrators.spec import Trait
 from qlearn.testing.checks import Check, Finding, collect, expect, raised
 from qlearn.testing.data import (
     AFFINE4,
@@ -31,6 +32,7 @@ from qlearn.testing.probe import (
     expect_equal,
     feed,
     global_state,
+    merge_refusal,
     observed,
     range_after,
     range_of,
@@ -163,43 +165,56 @@ def _bad_batches(good: Tensor) -> list[tuple[str, Tensor]]:
     ]
 
 
-def _expect_value_error(error: Exception | None, given: str) -> None:
-    expect(error is not None, given, "no error: the batch was accepted")
+def _expect_value_error(error: Exception | None, given: str, doing: str = "observe()") -> None:
+    if error is None:
+        raise Finding(given, f"{doing} raised no error: it was accepted")
     if not isinstance(error, ValueError):
-        raise Finding(given, raised(error or AssertionError(), "observe()") + ", no ValueError") from error
+        raise Finding(given, raised(error, doing) + ", no ValueError") from error
     expect(str(error).strip(), given, f"{type(error).__name__} without a message")
 
 
 @collect(CHECKS, remedy="Compare the number of channels with that of the state before anything is stored.")
 def check_channel_count(make: Maker, traits: Traits) -> None:
-    """A batch with another number of channels raises ValueError, and leaves the state as it was."""
+    """Another number of channels, in observe() or merge(), raises ValueError, and leaves the state as it was."""
     for wrong in (5, 1):
         given = f"3 channels so far, then a batch with {wrong}"
+        batch = normal(6, wrong, 8) * 9.0
         calibrator = observed(make, [normal(6, 3, 8)], given, channel_axis=1)
         before = range_of(calibrator, SYMMETRIC8, given)
-        _expect_value_error(refusal(calibrator, normal(6, wrong, 8) * 9.0), given)
+        _expect_value_error(refusal(calibrator, batch), given)
         expect_equal(range_of(calibrator, SYMMETRIC8, given), before, f"{given}: afterwards", "before")
+        given = f"3 channels so far, then one to merge with {wrong}"
+        other = observed(make, [batch], given, channel_axis=1)
+        kept = range_of(other, SYMMETRIC8, given)
+        error = merge_refusal(calibrator, other)
+        if error is None or Trait.MERGEABLE in traits:  # without it, merge_refused looks at the error
+            _expect_value_error(error, given, "merge()")
+        expect_equal(range_of(calibrator, SYMMETRIC8, given), before, f"{given}: afterwards", "before")
+        expect_equal(range_of(other, SYMMETRIC8, given), kept, f"{given}: the one to merge, afterwards", "before")
 
 
 @collect(CHECKS, remedy="Start observe() with x = x.detach(), and store numbers: no tensor that shares memory with x.")
 def check_keeps_no_graph(make: Maker, traits: Traits) -> None:
     """Neither the autograd graph of a batch nor its memory is kept."""
-    for with_graph in (True, False):
+    for words in ("a batch without an autograd graph", "a batch with one", "a leaf that requires a gradient"):
         values = normal(SIZE, seed=9).numpy().copy()
         watched = weakref.ref(values)  # lives as long as the memory of the batch
         batch = torch.from_numpy(values)
-        if with_graph:
-            batch = batch.requires_grad_() * 2.0
-        given = f"a batch {'with' if with_graph else 'without'} an autograd graph"
+        wants_grad = words != "a batch without an autograd graph"
+        if wants_grad:
+            batch.requires_grad_()
+        if words == "a batch with one":
+            batch = batch * 2.0
         calibrator = make()
         error = refusal(calibrator, batch)
         if error is not None:
-            raise Finding(given, raised(error, "observe()")) from error
-        range_of(calibrator, AFFINE8, given)
+            raise Finding(words, raised(error, "observe()")) from error
+        range_of(calibrator, AFFINE8, words)
+        expect(batch.requires_grad == wants_grad, words, f"requires_grad={batch.requires_grad} afterwards")
         del batch, values
         if watched() is not None:
             gc.collect()
-        expect(watched() is None, given, "its memory is still held after the batch is gone")
+        expect(watched() is None, words, "its memory is still held after the batch is gone")
 
 
 @collect(CHECKS, remedy="Keep sums, extremes or counts of a fixed size: nothing for each batch.")

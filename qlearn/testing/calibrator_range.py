@@ -14,6 +14,7 @@ from qlearn.testing.checks import Check, Finding, collect, expect, raised
 from qlearn.testing.data import (
     AFFINE4,
     AFFINE8,
+    EVERY_SCHEME,
     MORE_SCHEMES,
     SYMMETRIC4,
     SYMMETRIC8,
@@ -43,8 +44,8 @@ def check_valid_range(make: Maker, traits: Traits) -> None:
         s = Sample("normal", sample("normal").values, scheme)
         _expect_valid(range_for(make, s), s, ())
     for scheme in (AFFINE4, SYMMETRIC4):
-        s = Sample("normal, channel_axis=1,", channels(8, 3, 8, axis=1), scheme)
-        _expect_valid(range_for(make, s, channel_axis=1), s, (3,))
+        s = Sample("normal, channel_axis=1,", channels(8, 5, 8, axis=1), scheme)
+        _expect_valid(range_for(make, s, channel_axis=1), s, (5,))
 
 
 def _expect_valid(r: ClipRange, s: Sample, shape: tuple[int, ...]) -> None:
@@ -99,7 +100,7 @@ def check_within_data(make: Maker, traits: Traits) -> None:
     for s in (*samples(), *degenerate()):
         r, hull = range_for(make, s), _hull(s.values)
         expect(hull.lo <= r.lo and r.hi <= hull.hi, s, f"{text(r, r)}; the data and zero: {text(hull, hull)}")
-    x = channels(8, 3, 8, axis=1)
+    x = channels(8, 5, 8, axis=1)
     s = Sample("normal, channel_axis=1,", x, AFFINE4)
     r = range_for(make, s, channel_axis=1)
     rows = x.movedim(1, 0).flatten(1).double()
@@ -144,8 +145,7 @@ def check_useful(make: Maker, traits: Traits) -> None:
 def check_any_bits(make: Maker, traits: Traits) -> None:
     """From 2 to 16 bits the range that is computed for a scheme leaves some signal: a tenth of its power at least."""
     s = sample("normal")
-    schemes: tuple[Scheme, ...] = (AFFINE4, AFFINE8, SYMMETRIC8, *MORE_SCHEMES)
-    for scheme in schemes:
+    for scheme in EVERY_SCHEME:
         given = Sample(s.name, s.values, scheme)
         r = range_after(make, [s.values], scheme, given)
         noise, power = _noise(s.values, r, scheme), float(s.values.double().square().mean())

@@ -29,6 +29,17 @@ MORE_SCHEMES: tuple[Scheme, ...] = (
 )  # fmt: skip
 
 
+EVERY_SCHEME: tuple[Scheme, ...] = tuple(
+    scheme
+    for bits in range(2, 17)
+    for scheme in (
+        AffineScheme(bits), AffineScheme(bits, signed=False),
+        SymmetricScheme(bits), SymmetricScheme(bits, restricted=True),
+    )
+)  # fmt: skip
+"""All formats from 2 to 16 bits."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """A tensor with a name, and the scheme that the checks ask a range for."""
@@ -125,17 +136,22 @@ def bulk() -> Sample:
 
 
 def channels(*shape: int, axis: int, seed: int = 7) -> Tensor:
-    """Return normal values whose channels along an axis have very different sizes; the second one is all zero.
+    """Return normal values whose channels along an axis differ, in turns of five.
+
+    They have very different sizes; the second is all zero, the fourth has no negative values, the fifth no positive ones.
 
     Examples
     --------
-    >>> channels(2, 3, axis=1).abs().amax(0)[1]
+    >>> channels(2, 5, axis=1).abs().amax(0)[1]
     tensor(0.)
+    >>> channels(2, 5, axis=1).sign()[:, 3:].tolist()
+    [[1.0, -1.0], [1.0, -1.0]]
     """
-    sizes = torch.tensor([4.0 ** (2 - c) if c != 1 else 0.0 for c in range(shape[axis])])
-    view = [1] * len(shape)
-    view[axis] = -1
-    return tidy(normal(*shape, seed=seed) * sizes.reshape(view))
+    values = normal(*shape, seed=seed).movedim(axis, -1)
+    kind = torch.arange(shape[axis]) % 5
+    values = torch.where(kind == 3, values.abs(), torch.where(kind == 4, -values.abs(), values))
+    sizes = torch.where(kind == 1, 0.0, 4.0 ** (2.0 - kind))
+    return tidy(values * sizes).movedim(-1, axis).contiguous()
 
 
 def scheme_for(channel_axis: int | None) -> Scheme:

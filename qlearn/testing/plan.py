@@ -17,6 +17,7 @@ from qlearn.testing import (
     calibrator_invariance,
     calibrator_layout,
     calibrator_life,
+    calibrator_merge,
     calibrator_range,
     scheme_numbers,
     scheme_qparams,
@@ -32,7 +33,7 @@ Params = Mapping[str, Any]
 Target = str | CalibratorSpec | SchemeSpec | Callable[..., Any]
 
 _HOMES = {
-    "calibrator": (calibrator_life, calibrator_range, calibrator_invariance, calibrator_layout),
+    "calibrator": (calibrator_life, calibrator_range, calibrator_invariance, calibrator_merge, calibrator_layout),
     "scheme": (scheme_qparams, scheme_numbers),
 }
 CHECKS: dict[Kind, tuple[Check, ...]] = {

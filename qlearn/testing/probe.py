@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import random
 from contextlib import contextmanager
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
     Maker = Callable[..., Calibrator]
     Traits = frozenset[Trait]
-
 
 RESOLUTION = 1 / 256
 """Share of its width by which an APPROXIMATE range may move when the data are scaled: one step at 8 bits."""
@@ -140,9 +138,13 @@ def refusal(calibrator: Calibrator, batch: Tensor) -> Exception | None:
     return None
 
 
-def twin(calibrator: Calibrator) -> Calibrator:
-    """Return a copy that shares nothing."""
-    return copy.deepcopy(calibrator)
+def merge_refusal(into: Calibrator, other: Calibrator) -> Exception | None:
+    """Return the exception of merge(), or None if it went through."""
+    try:
+        into.merge(other)
+    except Exception as error:
+        return error
+    return None
 
 
 def global_state() -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Maker = Callable[..., Scheme]
 
-FORMATS = ((2, True), (3, True), (4, True), (8, True), (16, True), (2, False), (4, False), (8, False), (16, False))
+FORMATS = tuple((bits, signed) for signed in (True, False) for bits in range(2, 17))
 """Bits and signedness."""
 
 FEW = ((2, True), (4, True), (8, True), (16, True), (8, False))

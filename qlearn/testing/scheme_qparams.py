@@ -33,17 +33,16 @@ CHECKS: list[Check] = []
 @collect(CHECKS, remedy="Take the limits from qlearn.schemes.base.integer_limits(bits, signed); it refuses the rest.")
 def check_formats(make: Maker) -> None:
     """Every format from 2 to 16 bits is made as asked, with limits that fit; other numbers of bits raise ValueError."""
-    for scheme in schemes(make, [(bits, signed) for bits in range(2, 17) for signed in (True, False)]):
+    asked = list(schemes(make))
+    for scheme, (bits, signed) in zip(asked, [f for f in FORMATS if f[1] or len(asked) == len(FORMATS)], strict=True):
+        got = f"bits={scheme.bits}, signed={scheme.signed}"
+        expect((scheme.bits, scheme.signed) == (bits, signed), f"bits={bits}, signed={signed}", got)
         words = f"bits={scheme.bits}, signed={scheme.signed}"
         lowest = -(2 ** (scheme.bits - 1)) if scheme.signed else 0
         highest = lowest + 2**scheme.bits - 1
         got = f"qmin={scheme.qmin}, qmax={scheme.qmax}; a format of this size has [{lowest}, {highest}]"
         expect(lowest <= scheme.qmin < scheme.qmax <= highest, words, got)
         expect(scheme.qmin <= 0 <= scheme.qmax, words, got)
-    asked = list(schemes(make))
-    for scheme, (bits, signed) in zip(asked, [f for f in FORMATS if f[1] or len(asked) == len(FORMATS)], strict=True):
-        got = f"bits={scheme.bits}, signed={scheme.signed}"
-        expect((scheme.bits, scheme.signed) == (bits, signed), f"bits={bits}, signed={signed}", got)
     for bits in (1, 17, 0, -8):
         try:
             make(bits=bits)
@@ -156,8 +155,10 @@ def check_per_channel(make: Maker) -> None:
     """A range of shape (C,) gives scales and zero points of shape (C,), those of each channel alone."""
     two_sided = ClipRange([-1.0, 0.0, -300.0, 0.0, -1e-6, -0.2], [0.5, 3.0, 7.0, 0.0, 1e-6, 100.0])
     one_sided = ClipRange([0.0, 0.0, 0.0], [1e-3, 0.0, 50.0])
+    sizes = 2.0 ** np.linspace(-20.0, 20.0, 40)
+    many = ClipRange(-sizes * np.linspace(0.0, 1.0, 40), sizes[::-1]), ClipRange(np.zeros(40), sizes)
     for scheme in schemes(make):
-        for r in (two_sided, one_sided, ClipRange([-0.5], [0.25]), ClipRange([0.0], [2.0])):
+        for r in (two_sided, one_sided, ClipRange([-0.5], [0.25]), ClipRange([0.0], [2.0]), *many):
             qp, words = ask(scheme, r), given(scheme, r)
             if qp is None:
                 continue
@@ -177,7 +178,7 @@ def check_axis(make: Maker) -> None:
     """The axis that is asked for is the axis of the QParams; one range in all has none."""
     per_channel, single = ClipRange([0.0, 0.0], [1.0, 2.0]), ClipRange(0.0, 1.0)
     for scheme in schemes(make, FEW):
-        for axis in (0, 1, 3, -1):
+        for axis in (0, 1, 2, 3, -1):
             for r, wanted in ((per_channel, axis), (single, None)):
                 qp = ask(scheme, r, axis=axis)
                 expect(

@@ -16,7 +16,7 @@ class Odd(nn.Module):
     def __init__(self, function):
         super().__init__()
         self.c, self.d, self.function = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), function
-        self.r = nn.ReLU(inplace=True)
+        self.r, self.n = nn.ReLU(inplace=True), nn.BatchNorm2d(4)
         self.p = nn.Parameter(torch.randn(1, 4, 8, 8))
 
     def forward(self, x):
@@ -56,6 +56,36 @@ def halves(m, x):
     return torch.cat([b, F.relu(a)], dim=1)
 
 
+def halves_in_place(m, x):
+    a, b = torch.split(m.c(x), 2, dim=1)
+    a.sigmoid_()
+    b *= a
+    return torch.cat([b, a], 1)
+
+
+def part_in_place(m, x):
+    y = m.c(x)
+    a, b = y.chunk(2, 1)
+    a.relu_()
+    return y + torch.cat([a, b], 1)
+
+
+def gate_in_place(m, x):
+    y = m.c(x)
+    y *= F.adaptive_avg_pool2d(y, 1).sigmoid()
+    return m.d(y) + y
+
+
+def unequal_chunks(m, x):
+    a, b, c = torch.chunk(m.c(x), 3, 3)
+    return torch.cat([c, b, a], -1) - torch.cat(tensors=(a, b, c), dim=3)
+
+
+def norms_everywhere(m, x):
+    y = m.n(x)
+    return m.d(m.n(F.relu(m.c(F.pad(y, (1, 0, 0, 1))))))[:, :, :8, :8] + y
+
+
 @torch.fx.wrap
 def add(a, b):
     return a + 2 * b
@@ -69,6 +99,12 @@ SAME = {
     "in-place float layer": lambda m, x: m.d(F.silu(m.c(x), inplace=True)),
     "channel shuffle": shuffle,
     "chunks": halves,
+    "chunks in place": halves_in_place,
+    "gate in place": gate_in_place,
+    "chunks that are not equal": unequal_chunks,
+    "a tuple, concatenated": lambda m, x: torch.cat(m.c(x).chunk(2, 1)[::-1], 1) + torch.cat(x.split(2, 1), 1),
+    "one norm in three places": norms_everywhere,
+    "attention": lambda m, x: m.c(x).flatten(2) * F.softmax(m.d(x).flatten(2), -1),
     "sizes of the batch": lambda m, x: m.c(x).view(x.size(0), 2, -1).mean(2),
     "maximum of a tuple": lambda m, x: m.c(x).max(dim=1)[0],
     "weights computed from the input": lambda m, x: F.conv2d(x, x.mean((0, 2, 3)).reshape(1, 4, 1, 1)),
@@ -95,6 +131,8 @@ def test_computes_the_same_and_keeps_the_contract(case):
         before = x.clone()
         assert torch.allclose(network(x), module(x.clone()), atol=1e-6)
         assert torch.equal(x, before)
+    network = ql.fold_batch_norm(network)
+    assert torch.allclose(network(x), module(x.clone()), atol=1e-5)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FallbackWarning)
         model = ql.quantize_model(network, ql.Recipe(), ql.calibrate(network, [x], ql.Recipe()))
@@ -108,6 +146,7 @@ REFUSED = {
     "dropout that is always on": lambda m, x: F.dropout(m.c(x), 0.5),
     "a fixed batch size": lambda m, x: m.c(x).view(2, -1),
     "an output that ignores the input": lambda m, x: m.p,
+    "a part that changes the whole in place": part_in_place,
     "a branch on a shape": lambda m, x: x if m.c(x).shape[1] != x.shape[1] else -x,
 }
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from qlearn.graph.fold import fold_batch_norm
 from qlearn.graph.fuse import fuse_activations
+from qlearn.graph.split import split_silu
 from qlearn.graph.trace import trace
 
 
@@ -80,16 +81,41 @@ class Residual(nn.Module):
         return self.act(self.norm(y) + y)
 
 
-def test_what_cannot_be_folded_stays():
+def shape_of(network):
+    return [(node.op, node.attrs.get("groups", 1)) for node in network.nodes[1:]]
+
+
+def test_a_norm_without_a_layer_before_it_becomes_a_depthwise_convolution():
     x = torch.randn(2, 4, 6, 6)
-    shared = trace(randomized(Residual(), 0), x)
-    assert [n.op for n in fold_batch_norm(shared).nodes] == ["input", "conv2d", "batch_norm", "add", "clamp"]
-    lonely = trace(randomized(nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)), 0), x)
-    assert [n.op for n in fold_batch_norm(lonely).nodes] == ["input", "batch_norm", "conv2d"]
-    pre_activation = trace(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)), x)
-    assert [n.op for n in fold_batch_norm(pre_activation).nodes] == ["input", "conv2d", "clamp", "batch_norm"]
-    fused_first = fold_batch_norm(fuse_activations(pre_activation))
-    assert [n.op for n in fused_first.nodes] == ["input", "conv2d", "batch_norm"]
+    shared = fold_batch_norm(trace(randomized(Residual(), 0), x))
+    assert shape_of(shared) == [("conv2d", 1), ("conv2d", 4), ("add", 1), ("clamp", 1)]
+    assert shared.node("norm").attrs["padding"] == (0, 0, 0, 0)
+    after_relu = trace(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)), x)
+    assert shape_of(fold_batch_norm(after_relu)) == [("conv2d", 1), ("clamp", 1), ("conv2d", 4)]
+    assert shape_of(fold_batch_norm(fuse_activations(after_relu))) == [("conv2d", 1), ("conv2d", 4)]
+    padded = trace(nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, padding=1)), x)
+    assert shape_of(fold_batch_norm(padded)) == [("conv2d", 4), ("conv2d", 1)]
+
+
+@settings(deadline=None, max_examples=30)
+@given(groups=st.sampled_from([1, 2, 4]), bias=st.booleans(), padding=st.integers(0, 1), seed=st.integers(0, 2**16))
+def test_folding_forward_keeps_the_function(groups, bias, padding, seed):
+    torch.manual_seed(seed)
+    convolution = nn.Conv2d(4, 8, 3, stride=2, padding=padding, groups=groups, bias=bias)
+    module = nn.Sequential(
+        nn.BatchNorm2d(4), convolution, nn.ReLU(), nn.Flatten(), nn.BatchNorm1d(8 * (3 + padding) ** 2)
+    )
+    module.append(nn.Linear(8 * (3 + padding) ** 2, 5, bias=bias))
+    network = trace(randomized(module, seed).eval(), torch.zeros(1, 4, 8, 8))
+    folded, x = fold_batch_norm(network), torch.randn(4, 4, 8, 8)
+    expected = network(x)
+    assert torch.allclose(folded(x), expected, rtol=0, atol=1e-5 * float(expected.max() - expected.min()))
+    assert [node.op for node in folded.nodes[1:]] == ["conv2d"] * (1 + padding) + ["clamp", "flatten", "linear"]
+
+
+def test_a_norm_over_other_axes_without_a_layer_to_fold_into_stays():
+    network = trace(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.ReLU()), torch.zeros(1, 4, 2, 2))
+    assert [node.op for node in fold_batch_norm(network).nodes] == ["input", "flatten", "batch_norm", "clamp"]
 
 
 def test_folding_the_output_layer_moves_the_output():
@@ -121,3 +147,13 @@ def test_dead_channels_fold_to_a_constant():
     x = torch.randn(3, 2, 4, 4)
     folded = fold_batch_norm(trace(module.eval(), x))
     assert torch.all(folded(x)[:, 0] == 5.25)
+
+
+def test_a_silu_is_split_into_a_sigmoid_and_a_product():
+    x = torch.randn(2, 4, 6, 6) * 3
+    network = trace(nn.Sequential(nn.Conv2d(4, 4, 1), nn.SiLU(), nn.Hardswish(), nn.SiLU()), x)
+    split = split_silu(network)
+    assert [node.op for node in split.nodes[1:]] == ["conv2d", "unary", "multiply", "unary", "unary", "multiply"]
+    assert split.node("1").inputs == ("0", "1.sigmoid")
+    assert split.output == network.output
+    assert torch.allclose(split(x), network(x), atol=1e-6)

@@ -66,6 +66,32 @@ SUPPORTED = {
         lambda m, x: F.pad(F.pad(x, (0, 1, 2, 3)), (0, 0, 0, 0, 2, 1)),
         ["pad", "pad"],
     ),
+    "sigmoid, tanh, SiLU": (
+        lambda m, x: F.silu(torch.tanh(x.sigmoid()).sigmoid_(), inplace=True),
+        ["unary"] * 4,
+    ),
+    "hard functions": (lambda m, x: F.hardswish(F.hardsigmoid(x)), ["unary"] * 2),
+    "multiply, three ways": (lambda m, x: torch.mul(x * m.conv(x), x).mul_(x), ["conv2d", *["multiply"] * 3]),
+    "multiply by a gate": (
+        lambda m, x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+        ["global_avg_pool", "unary", "multiply"],
+    ),
+    "subtract": (lambda m, x: torch.sub(m.conv(x) - x, x), ["conv2d", "subtract", "subtract"]),
+    "concatenate": (lambda m, x: torch.cat([m.conv(x), torch.concat((x, x), -1)], -1), ["conv2d", *["concat"] * 2]),
+    "softmax": (lambda m, x: F.softmax(x.flatten(1).softmax(-1), dim=1), ["flatten", "softmax", "softmax"]),
+    "mean over channels": (lambda m, x: x.mean(1) + torch.mean(x, dim=-3), ["mean", "mean", "add"]),
+    "reshape": (
+        lambda m, x: x.view(x.size(0), 2, -1).unsqueeze(1).squeeze(1).flatten(-2),
+        ["reshape"] * 3 + ["flatten"],
+    ),
+    "new axes by None": (lambda m, x: x.mean((2, 3))[:, :, None, None], ["global_avg_pool", "reshape"]),
+    "transpose and permute": (
+        lambda m, x: x.transpose(1, -1).permute(0, 3, 1, 2).permute((0, 2, 1, 3)).transpose(2, 2),
+        ["transpose"] * 3,
+    ),
+    "chunks": (lambda m, x: x.chunk(2, 1)[1] + torch.chunk(x, 2, dim=-3)[0], ["slice", "slice", "add"]),
+    "split": (lambda m, x: torch.split(x, [1, 3], dim=1)[-1] + x.split(3, 1)[0], ["slice", "slice", "add"]),
+    "linear over the last axis": (lambda m, x: F.linear(x, torch.eye(12)[:5]), ["linear"]),
     "dropout disappears": (lambda m, x: F.dropout(x, 0.5, m.training) + x, ["add"]),
 }
 
@@ -94,6 +120,14 @@ MODULES = [
     (nn.Flatten(), "flatten"),
     (nn.ZeroPad2d((1, 0, 2, 3)), "pad"),
     (nn.ConstantPad2d(1, 0), "pad"),
+    (nn.Sigmoid(), "unary"),
+    (nn.Tanh(), "unary"),
+    (nn.SiLU(inplace=True), "unary"),
+    (nn.Hardswish(), "unary"),
+    (nn.Hardsigmoid(), "unary"),
+    (nn.Softmax(dim=-1), "softmax"),
+    (nn.Unflatten(1, (2, 2)), "reshape"),
+    (nn.Linear(12, 3), "linear"),
 ]
 
 
@@ -106,7 +140,7 @@ def test_modules(module, op):
 
 
 FLOAT = {
-    "SiLU": (nn.SiLU(), "SiLU has no integer kernel"),
+    "GroupNorm": (nn.GroupNorm(2, 4), "GroupNorm has no integer kernel"),
     "reflect padding": (nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"), "padding_mode='reflect'"),
     "ceil_mode": (nn.MaxPool2d(2, ceil_mode=True), "ceil_mode"),
     "pool to 2x2": (nn.AdaptiveAvgPool2d(2), "adaptive_avg_pool2d to 2"),
@@ -114,16 +148,21 @@ FLOAT = {
     "pad with ones": (nn.ConstantPad2d(1, 1.0), "only zeros"),
     "batch statistics": (nn.BatchNorm2d(4, track_running_stats=False), "without running statistics"),
     "clamp above zero": (Lambda(lambda m, x: x.clamp(min=1.0)), "leaves zero out"),
-    "sigmoid": (Lambda(lambda m, x: torch.sigmoid(x)), r"sigmoid\(\) has no integer kernel"),
-    "softmax": (Lambda(lambda m, x: x.softmax(dim=1)), r"softmax\(\) has no integer kernel"),
+    "exponential": (Lambda(lambda m, x: torch.exp(x)), r"exp\(\) has no integer kernel"),
+    "softmax over channels": (Lambda(lambda m, x: x.softmax(dim=1)), r"softmax over axis 1 of 4"),
+    "times a constant": (Lambda(lambda m, x: x * 2), "mul with a constant operand"),
+    "concatenation of the batch": (Lambda(lambda m, x: torch.cat([x, x])), "along the batch"),
+    "chunks of the batch": (Lambda(lambda m, x: x.chunk(2)[0]), "of the batch"),
+    "a transpose of the batch": (Lambda(lambda m, x: x.transpose(0, 1)), "must stay the first axis"),
+    "a part of something else": (Lambda(lambda m, x: x.max(dim=1)[0]), r"max\(\) has no integer kernel"),
     "plus a constant": (Lambda(lambda m, x: x + 1), "with a constant operand"),
     "constant plus": (Lambda(lambda m, x: 1 + x), "with a constant operand"),
     "add with alpha": (Lambda(lambda m, x: torch.add(x, x, alpha=2)), "add with alpha"),
     "add that broadcasts": (Lambda(lambda m, x: x + x.mean((2, 3), keepdim=True)), "broadcasting"),
-    "mean over channels": (Lambda(lambda m, x: x.mean(1)), "mean over 1"),
+    "mean over everything": (Lambda(lambda m, x: x.mean((0, 1), keepdim=True)), "it would mix the batch"),
     "an index": (Lambda(lambda m, x: x[:, 0]), "only slices"),
     "half a batch": (Lambda(lambda m, x: x[:1]), "only slices"),
-    "reshape": (Lambda(lambda m, x: x.view(x.size(0), 2, -1)), "reshape from"),
+    "a reshape of the batch": (Lambda(lambda m, x: x.view(2 * x.size(0), 2, 12, 12)), "reshape from"),
     "negative padding": (Lambda(lambda m, x: F.pad(x, (-1, 0))), "negative"),
 }
 

@@ -116,6 +116,6 @@ def test_well_sealed_nonsense_is_refused_and_never_executed(tmp_path):
 
 
 def test_a_float_layer_cannot_be_saved_and_is_named(tmp_path):
-    with pytest.raises(ModelFileError, match="layer 'act' runs in float"):
+    with pytest.raises(ModelFileError, match="layer 'norm' runs in float"):
         build("mixed").save(tmp_path / "mixed.qlearn")
     assert list(tmp_path.iterdir()) == []

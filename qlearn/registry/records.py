@@ -9,15 +9,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qlearn.calibrators.spec import CalibratorSpec, Trait
+from qlearn.engines.spec import EngineSpec
 from qlearn.errors import PluginError
 from qlearn.hookspecs import API_VERSION
 from qlearn.schemes.base import SchemeSpec
 
-Kind = Literal["calibrator", "scheme"]
-Spec = CalibratorSpec | SchemeSpec
+Kind = Literal["calibrator", "scheme", "engine"]
+Spec = CalibratorSpec | SchemeSpec | EngineSpec
 
-RECORD_TYPES: dict[Kind, type[Spec]] = {"calibrator": CalibratorSpec, "scheme": SchemeSpec}
-HOOKS: dict[str, Kind] = {"qlearn_calibrators": "calibrator", "qlearn_schemes": "scheme"}
+RECORD_TYPES: dict[Kind, type[Spec]] = {
+    "calibrator": CalibratorSpec,
+    "scheme": SchemeSpec,
+    "engine": EngineSpec,
+}
+HOOKS: dict[str, Kind] = {
+    "qlearn_calibrators": "calibrator",
+    "qlearn_schemes": "scheme",
+    "qlearn_engines": "engine",
+}
 """Hook name -> the kind of record that it returns."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -56,7 +65,7 @@ class PluginInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """One calibrator or scheme, and who offers it."""
+    """One calibrator, scheme or engine, and who offers it."""
 
     kind: Kind
     spec: Spec

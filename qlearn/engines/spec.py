@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qlearn.integer.layers import IntegerLayer
-    from qlearn.integer.model import IntegerModel
-
-    Watch = Callable[[IntegerLayer, NDArray[Any]], None]
+    Watch = Callable[[Any, NDArray[Any]], None]  # called with an IntegerLayer and its codes
 
 
 class Runner(Protocol):
@@ -35,8 +32,18 @@ class Engine(Protocol):
     It returns the integers of the reference kernels, at every site, for every profile, or raises `KernelError`.
     """
 
-    def prepare(self, model: IntegerModel) -> Runner:
-        """Do once what need not be done for every input, such as packing weights; KernelError names what it cannot."""
+    def prepare(self, model: Any) -> Runner:
+        """Do once what need not be done for every input, such as packing weights.
+
+        Parameters
+        ----------
+        model : IntegerModel
+
+        Raises
+        ------
+        KernelError
+            If the engine cannot compute a layer; it is named.
+        """
         ...
 
 

@@ -156,7 +156,11 @@ class IntegerModel:
     @functools.cached_property
     def _runner(self) -> Runner:
         """The model as its engine prepared it, at the first run."""
-        return _engine(self.engine).prepare(self)
+        try:
+            return _engine(self.engine).prepare(self)
+        except Exception as error:
+            error.add_note(f"while engine {self.engine!r} prepared {self.name}")
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         """What pickle and copy take along: not what the engine prepared."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qlearn.integer.layers import run_layer
 from qlearn.integer.profiles import profile_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -65,14 +66,21 @@ def in_order(
     last_read = {name: layer.name for layer in model.layers for name in layer.inputs}
     values: dict[str, Value] = {}
     for layer in model.layers:
-        try:
+        with naming(layer, model):
             values[layer.name] = compute(layer, [values[name] for name in layer.inputs]) if layer.inputs else first
-        except Exception as error:
-            error.add_note(f"in layer {layer.name!r} ({layer.op}) of {model.name}")
-            raise
         if watch is not None:
             watch(layer, values[layer.name])
         for name in layer.inputs:  # a value that nobody reads again is let go
             if last_read[name] == layer.name and name != model.output:
                 values.pop(name, None)
     return values[model.output]
+
+
+@contextlib.contextmanager
+def naming(layer: IntegerLayer, model: IntegerModel) -> Iterator[None]:
+    """Let an error that is raised inside say in which layer of which model it was."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"in layer {layer.name!r} ({layer.op}) of {model.name}")
+        raise

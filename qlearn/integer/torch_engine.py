@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from qlearn.integer.kernels import weight_scales
 from qlearn.integer.layers import run_layer
 from qlearn.integer.profiles import profile_named
-from qlearn.integer.run import in_order
+from qlearn.integer.run import in_order, naming
 from qlearn.integer.torch_products import Products, Window
 from qlearn.integer.torch_steps import requantizer
 from qlearn.integer.torch_values import is_byte, look_up, offset, pack, settled, table_of_one, table_of_two, unpack
@@ -52,9 +52,10 @@ class TorchEngine:
         """Pack the weights, fill the tables, and try every layer on its own shape, by running a picture of zeros."""
         profile = profile_named(model.policy)
         qparams = {layer.name: layer.output for layer in model.layers}
-        computes = {
-            layer.name: build(layer, [qparams[name] for name in layer.inputs], profile) for layer in model.layers[1:]
-        }
+        computes: dict[str, Compute] = {}
+        for layer in model.layers[1:]:
+            with naming(layer, model):
+                computes[layer.name] = build(layer, [qparams[name] for name in layer.inputs], profile)
         first = model.layers[0].output
         output = qparams[model.output]
 
@@ -94,7 +95,7 @@ def _conv2d(layer: IntegerLayer, inputs: Sequence[QParams], profile: Profile) ->
 
 def _linear(layer: IntegerLayer, inputs: Sequence[QParams], profile: Profile) -> Compute:
     """A convolution over one column whose pixels are the rows."""
-    products, steps = _products(layer, inputs[0], Window(), profile.linear, profile.wide)
+    products, steps = _products(layer, inputs[0], Window(), profile.linear, profile.wide_linear)
 
     def compute(values: Sequence[Tensor]) -> Tensor:
         x = values[0]

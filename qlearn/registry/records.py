@@ -146,7 +146,9 @@ def check_record(record: object, kind: Kind, host_version: str) -> Spec:
     """
     expected = RECORD_TYPES[kind]
     if not isinstance(record, expected):
-        raise PluginError(f"expected a {expected.__name__}, got a {type(record).__name__}: {reprlib.repr(record)}")
+        raise PluginError(
+            f"expected {_article(expected.__name__)}, got a {type(record).__name__}: {reprlib.repr(record)}"
+        )
     version = record.api_version
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise PluginError(f"{record.name!r}: api_version must be 1 or more: got {reprlib.repr(version)}")
@@ -161,9 +163,13 @@ def check_record(record: object, kind: Kind, host_version: str) -> Spec:
 
 
 def check_name(name: object) -> None:
-    """Raise a PluginError unless this can be the name of a calibrator or scheme."""
+    """Raise a PluginError unless this can be the name of a calibrator, scheme or engine."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise PluginError(f"name {reprlib.repr(name)} must be a letter, then letters, digits and _, all lower-case")
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "AEIOU" else f"a {noun}"
 
 
 def _check_fields(record: Spec) -> None:

@@ -16,6 +16,8 @@ _HOMES = {
     "CalibrationTable": "qlearn.pipeline.calibrate",
     "ClipRange": "qlearn.numbers.qparams",
     "Comparison": "qlearn.analysis.compare",
+    "Engine": "qlearn.engines.spec",
+    "EngineSpec": "qlearn.engines.spec",
     "Evaluation": "qlearn.analysis.evaluate",
     "FloatModel": "qlearn.graph.model",
     "IntegerModel": "qlearn.integer.model",
@@ -37,6 +39,7 @@ _HOMES = {
     "check_scheme": "qlearn.testing",
     "compare_calibrators": "qlearn.analysis.compare",
     "dequantize": "qlearn.numbers.affine",
+    "engine": "qlearn.registry",
     "evaluate": "qlearn.analysis.evaluate",
     "export_litert": "qlearn.export.litert",
     "export_onnx": "qlearn.export.onnx",
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
     from qlearn.classroom.environment import check_environment
     from qlearn.classroom.exercises import check
+    from qlearn.engines.spec import Engine, EngineSpec
     from qlearn.export.litert import export_litert
     from qlearn.export.litert_import import import_litert
     from qlearn.export.onnx import export_onnx
@@ -95,7 +99,7 @@ if TYPE_CHECKING:
     from qlearn.pipeline.quantize import quantize_model
     from qlearn.pipeline.recipe import Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
-    from qlearn.registry import calibrator, plugins, register, scheme, unregister
+    from qlearn.registry import calibrator, engine, plugins, register, scheme, unregister
     from qlearn.schemes.base import Scheme, SchemeSpec
     from qlearn.testing import check_calibrator, check_scheme
     from qlearn.zoo.load import load

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qlearn.calibrators.spec import CalibratorSpec, Trait
+from qlearn.engines.spec import EngineSpec
 from qlearn.hookspecs import hookimpl
 from qlearn.schemes.base import SchemeSpec
 
@@ -118,5 +119,24 @@ def qlearn_schemes() -> list[SchemeSpec]:
             factory=_symmetric_restricted,
             summary="zero point 0 without the most negative integer, such as [-127, 127]",
             reference="paper §2.1",
+        ),
+    ]
+
+
+@hookimpl
+def qlearn_engines() -> list[EngineSpec]:
+    """Return the engines of the library."""
+    return [
+        EngineSpec(
+            name="reference",
+            factory=LazyFactory("qlearn.integer.run:ReferenceEngine"),
+            summary="the NumPy kernels, written to be read",
+            reference="paper §7",
+        ),
+        EngineSpec(
+            name="torch",
+            factory=LazyFactory("qlearn.integer.torch_engine:TorchEngine"),
+            summary="the same integers from torch's int8 convolutions",
+            reference="paper §3.5",
         ),
     ]

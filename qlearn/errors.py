@@ -21,6 +21,7 @@
     └── PluginError                        anything about plugins
         ├── UnknownCalibratorError (LookupError)
         ├── UnknownSchemeError (LookupError)
+        ├── UnknownEngineError (LookupError)
         ├── PluginConflictError (LookupError)
         └── ConformanceError (AssertionError)   a check of the conformance kit failed
 
@@ -108,6 +109,10 @@ class UnknownCalibratorError(PluginError, LookupError):
 
 class UnknownSchemeError(PluginError, LookupError):
     """No scheme of that name is registered."""
+
+
+class UnknownEngineError(PluginError, LookupError):
+    """No engine of that name is registered."""
 
 
 class PluginConflictError(PluginError, LookupError):

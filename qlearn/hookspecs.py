@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qlearn.calibrators.spec import CalibratorSpec
+    from qlearn.engines.spec import EngineSpec
     from qlearn.schemes.base import SchemeSpec
 
 API_VERSION = 1
@@ -61,4 +62,15 @@ class QlearnSpecs:
         Returns
         -------
         iterable of SchemeSpec
+        """
+
+    @hookspec
+    def qlearn_engines(self) -> Iterable[EngineSpec]:  # type: ignore[empty-body]  # a declaration
+        """Return the engines (ways to compute integer models) this plugin provides.
+
+        The same rules as for `qlearn_calibrators`.
+
+        Returns
+        -------
+        iterable of EngineSpec
         """

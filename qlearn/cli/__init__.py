@@ -164,10 +164,12 @@ def _add_info(commands: Commands) -> None:
 
 
 def _add_plugins(commands: Commands) -> None:
-    parser = commands.add_parser("plugins", help="list calibrators and schemes, and plugins that failed to load")
+    parser = commands.add_parser(
+        "plugins", help="list calibrators, schemes and engines, and plugins that failed to load"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.add_argument("--names", action="store_true", help="names only, one a line")
-    parser.add_argument("--kind", choices=("calibrator", "scheme"), help="only these")
+    parser.add_argument("--kind", choices=("calibrator", "scheme", "engine"), help="only these")
     origin = parser.add_mutually_exclusive_group()
     origin.add_argument("--builtin", action="store_true", help="only qlearn's own")
     origin.add_argument("--third-party", action="store_true", help="only those of other packages")

@@ -41,7 +41,7 @@ def conv2d(layer: IntegerLayer, inputs: Inputs, profile: Profile) -> Codes:
         groups=layer.attrs["groups"],
     )
     requantize = profile.wide if accumulator.dtype == np.int64 else profile.requantize
-    steps = requantize(accumulator, *_scales(x_qparams, w_qparams), layer.output.scale, 1)
+    steps = requantize(accumulator, *weight_scales(x_qparams, w_qparams), layer.output.scale, 1)
     return steps + layer.output.zero_point
 
 
@@ -193,8 +193,8 @@ KERNELS: dict[str, Callable[[IntegerLayer, Inputs, Profile], Codes]] = {
 }
 
 
-def _scales(x: QParams, w: QParams) -> tuple[Any, Any]:
-    """S_x and S_w; for uint8 weights, the first format of LiteRT, their product is rounded to float32 first."""
+def weight_scales(x: QParams, w: QParams) -> tuple[Any, Any]:
+    """Return S_x and S_w; for uint8 weights, LiteRT's first format, their product, rounded to float32 first, and 1."""
     if w.qmin == 0 and w.axis is None:
         return x.scale * w.scale, np.float32(1)
     return x.scale, w.scale

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import functools
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qlearn.errors import KernelError
 from qlearn.integer import reference
-from qlearn.integer.layers import check_accumulator, run_layer
+from qlearn.integer.layers import check_accumulator
 from qlearn.integer.profiles import profile_named
+from qlearn.integer.run import ReferenceEngine
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from numpy.typing import ArrayLike, NDArray
 
+    from qlearn.engines.spec import Engine, Runner, Watch
     from qlearn.graph.preprocess import Preprocess
     from qlearn.integer.layers import IntegerLayer
 
@@ -41,6 +43,8 @@ class IntegerModel:
     name : str
     preprocess : Preprocess or None
         What turns uint8 pictures into the input.
+    engine : str or Engine
+        What computes it: ``"reference"``, ``"torch"``, or a plugin's; see `with_engine`. Not part of a saved file.
 
     Raises
     ------
@@ -54,6 +58,7 @@ class IntegerModel:
     policy: str = "fixed"
     name: str = "network"
     preprocess: Preprocess | None = None
+    engine: str | Engine = "reference"
 
     def __post_init__(self) -> None:
         profile_named(self.policy)
@@ -80,31 +85,13 @@ class IntegerModel:
         """
         return reference.dequantize(self.run(x), self.layer(self.output).output)
 
-    def run(self, x: ArrayLike, watch: Callable[[IntegerLayer, NDArray[Any]], None] | None = None) -> NDArray[Any]:
+    def run(self, x: ArrayLike, watch: Watch | None = None) -> NDArray[Any]:
         """Return the output codes; `watch` is called with every layer and its codes, as soon as they are computed."""
         return self.run_codes(profile_named(self.policy).quantize(self._checked(x), self.layers[0].output), watch)
 
-    def run_codes(
-        self, codes: NDArray[Any], watch: Callable[[IntegerLayer, NDArray[Any]], None] | None = None
-    ) -> NDArray[Any]:
+    def run_codes(self, codes: NDArray[Any], watch: Watch | None = None) -> NDArray[Any]:
         """Return the output codes for input codes."""
-        profile = profile_named(self.policy)
-        qparams = {layer.name: layer.output for layer in self.layers}
-        last_read = {name: layer.name for layer in self.layers for name in layer.inputs}
-        values: dict[str, NDArray[Any]] = {}
-        for layer in self.layers:
-            inputs = [(values[name], qparams[name]) for name in layer.inputs]
-            try:
-                values[layer.name] = run_layer(layer, inputs, profile) if inputs else codes
-            except Exception as error:
-                error.add_note(f"in layer {layer.name!r} ({layer.op}) of {self.name}")
-                raise
-            if watch is not None:
-                watch(layer, values[layer.name])
-            for name in layer.inputs:  # a value that nobody reads again is let go
-                if last_read[name] == layer.name and name != self.output:
-                    values.pop(name, None)
-        return values[self.output]
+        return self._runner(codes, watch)
 
     def codes(self, x: ArrayLike) -> dict[str, NDArray[Any]]:
         """Return the codes at every site, by name."""
@@ -132,6 +119,22 @@ class IntegerModel:
         """Return the same integers under another profile."""
         return replace(self, policy=policy)
 
+    def with_engine(self, engine: str | Engine) -> IntegerModel:
+        """Return the same model, computed by another engine: the same integers, in another time.
+
+        Parameters
+        ----------
+        engine : str or Engine
+            A name that ``qlearn plugins --kind engine`` lists, or what `qlearn.engine` returned.
+
+        Raises
+        ------
+        UnknownEngineError
+            If nobody offers the name.
+        """
+        _engine(engine)
+        return replace(self, engine=engine)
+
     @property
     def weight_bytes(self) -> int:
         """Bytes of all weights and biases."""
@@ -149,6 +152,19 @@ class IntegerModel:
         from qlearn.integer import files
 
         return files.load(path)
+
+    @functools.cached_property
+    def _runner(self) -> Runner:
+        """The model as its engine prepared it, at the first run."""
+        try:
+            return _engine(self.engine).prepare(self)
+        except Exception as error:
+            error.add_note(f"while engine {self.engine!r} prepared {self.name}")
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle and copy take along: not what the engine prepared."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def _checked(self, x: ArrayLike) -> NDArray[np.float32]:
         values = np.asarray(x.detach() if hasattr(x, "detach") else x)  # a tensor that requires grad included
@@ -169,3 +185,16 @@ class IntegerModel:
             f"IntegerModel {self.name}: {len(self.layers)} layers, input {self.input_shape}, "
             f"policy {self.policy}, {self.weight_bytes} bytes of weights"
         )
+
+
+def _engine(engine: str | Engine) -> Engine:
+    """The engine of that name; the reference is there without a look at the plugins."""
+    if engine == "reference":
+        return ReferenceEngine()
+    if isinstance(engine, str):
+        from qlearn.registry import engine as engine_named  # loads the plugins
+
+        return engine_named(engine)
+    if not callable(getattr(engine, "prepare", None)):
+        raise KernelError(f"{engine!r} is no engine: it lacks prepare(). qlearn.engine(name) makes one")
+    return engine

@@ -1,4 +1,4 @@
-"""The registry: every calibrator and scheme by name, and who offers it.
+"""The registry: every calibrator, scheme and engine by name, and who offers it.
 
 Nothing is loaded on import.
 The first look-up finds the installed plugins, loads them and keeps the result for the rest of the session.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from qlearn.calibrators.spec import Calibrator
+    from qlearn.engines.spec import Engine
     from qlearn.registry.table import PluginTable
     from qlearn.schemes.base import Scheme
 
@@ -35,6 +36,7 @@ __all__ = [
     "build_registry",
     "calibrator",
     "default_registry",
+    "engine",
     "fresh_registry",
     "plugins",
     "register",
@@ -121,14 +123,46 @@ def scheme(name: str, /, *, bits: int = 8, signed: bool = True, **params: Any) -
     return cast("Scheme", make(offer, {"bits": bits, "signed": signed, **params}))
 
 
+def engine(name: str, /, **params: Any) -> Engine:
+    """Make an engine by name.
+
+    Parameters
+    ----------
+    name : str
+        ``"reference"``, ``"torch"``, or a plugin's; `plugins` lists them.
+    **params
+        Parameters of that engine.
+
+    Returns
+    -------
+    Engine
+        What ``IntegerModel.with_engine`` takes.
+
+    Raises
+    ------
+    UnknownEngineError
+        If nobody offers the name.
+    PluginConflictError
+        If two plugins offer it.
+    PluginError
+        If the engine does not take the parameters.
+
+    Examples
+    --------
+    >>> engine("reference")
+    ReferenceEngine()
+    """
+    return cast("Engine", make(default_registry().find("engine", name), params))
+
+
 def register(plugin: object, /) -> None:
-    """Add a calibrator, a scheme or a plugin for the rest of this session: no package, no installation.
+    """Add a calibrator, a scheme, an engine or a plugin for the rest of this session: no package, no installation.
 
     A cell may run again: what has the same name, or is the same plugin, takes the place of the former.
 
     Parameters
     ----------
-    plugin : CalibratorSpec, SchemeSpec, or an object or module with hook implementations
+    plugin : CalibratorSpec, SchemeSpec, EngineSpec, or an object or module with hook implementations
 
     Raises
     ------
@@ -158,7 +192,7 @@ def register(plugin: object, /) -> None:
 
 
 def unregister(name: str, /) -> None:
-    """Take back what `register` added under a name: a calibrator, a scheme, or a whole plugin.
+    """Take back what `register` added under a name: a calibrator, a scheme, an engine, or a whole plugin.
 
     Raises
     ------
@@ -170,7 +204,7 @@ def unregister(name: str, /) -> None:
 
 
 def plugins() -> PluginTable:
-    """Return the table of all calibrators, schemes and failed plugins. Never raises for a plugin's fault.
+    """Return the table of all calibrators, schemes, engines and failed plugins. Never raises for a plugin's fault.
 
     Examples
     --------

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 METHODS: dict[Kind, tuple[str, ...]] = {
     "calibrator": ("observe", "compute_range", "merge", "reset"),
     "scheme": ("qparams",),
+    "engine": ("prepare",),
 }
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
     "calibrator": (),
     "scheme": ("bits", "signed", "symmetric", "qmin", "qmax"),
+    "engine": (),
 }
 
 
@@ -77,7 +79,7 @@ def _takes(offer: Offer) -> str:
 
 
 def _check_protocol(offer: Offer, made: object) -> None:
-    """Refuse what is no calibrator or no scheme, and name what it lacks."""
+    """Refuse what is no calibrator, no scheme or no engine, and name what it lacks."""
     kind = offer.kind
     missing = [f"{name}()" for name in METHODS[kind] if not callable(getattr(made, name, None))]
     missing += [name for name in ATTRIBUTES[kind] if not hasattr(made, name)]

@@ -1,4 +1,4 @@
-"""Names: which calibrator or scheme a name means, who offers it, and what to say when it means nothing."""
+"""Names: which calibrator, scheme or engine a name means, who offers it, and what to say when it means nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 from qlearn import __version__
 from qlearn.calibrators.spec import CalibratorSpec
-from qlearn.errors import PluginConflictError, PluginError, UnknownCalibratorError, UnknownSchemeError
+from qlearn.engines.spec import EngineSpec
+from qlearn.errors import (
+    PluginConflictError,
+    PluginError,
+    UnknownCalibratorError,
+    UnknownEngineError,
+    UnknownSchemeError,
+)
 from qlearn.registry.loader import flag, load_all, offers_of
 from qlearn.registry.records import (
     RECORD_TYPES,
@@ -29,9 +36,10 @@ from qlearn.schemes.base import SchemeSpec
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_UNKNOWN: dict[Kind, type[UnknownCalibratorError | UnknownSchemeError]] = {
+_UNKNOWN: dict[Kind, type[UnknownCalibratorError | UnknownSchemeError | UnknownEngineError]] = {
     "calibrator": UnknownCalibratorError,
     "scheme": UnknownSchemeError,
+    "engine": UnknownEngineError,
 }
 
 SINGLE_RECORD = "register"
@@ -76,18 +84,23 @@ class Registry:
         """Bare name -> what is offered, for every scheme that a bare name reaches. Read-only."""
         return self._names("scheme")
 
+    @cached_property
+    def engines(self) -> Mapping[str, Offer]:
+        """Bare name -> what is offered, for every engine that a bare name reaches. Read-only."""
+        return self._names("engine")
+
     def find(self, kind: Kind, name: str) -> Offer:
         """Return who offers a name.
 
         Parameters
         ----------
-        kind : {"calibrator", "scheme"}
+        kind : {"calibrator", "scheme", "engine"}
         name : str
             Bare (``"aciq"``) or qualified by the distribution (``"qlearn-aciq:aciq"``).
 
         Raises
         ------
-        UnknownCalibratorError, UnknownSchemeError
+        UnknownCalibratorError, UnknownSchemeError, UnknownEngineError
             If nobody offers it. The message has close matches and the plugins that failed to load.
         PluginConflictError
             If two plugins offer it.
@@ -131,8 +144,8 @@ class Registry:
 
     def with_session(self, plugin: object) -> Registry:
         """Return a registry that has a record or a plugin object of this session, instead of a former one."""
-        if isinstance(plugin, (CalibratorSpec, SchemeSpec)):
-            kind: Kind = "calibrator" if isinstance(plugin, CalibratorSpec) else "scheme"
+        if isinstance(plugin, (CalibratorSpec, SchemeSpec, EngineSpec)):
+            kind = next(kind for kind, record in RECORD_TYPES.items() if isinstance(plugin, record))
             info = _session_info(SINGLE_RECORD)
             spec = check_record(plugin, kind, __version__)
             offers: tuple[Offer, ...] = (Offer(kind=kind, spec=spec, info=info),)
@@ -161,15 +174,13 @@ class Registry:
 
     def _unknown(self, kind: Kind, name: str) -> str:
         """Return the message for a name that nobody offers."""
-        other: Kind = "scheme" if kind == "calibrator" else "calibrator"
         available = list(self._names(kind))
         available += [o.qualified for o in self.offers if o.kind == kind and self.status(o) != "ok"]
         close = difflib.get_close_matches(name, available, n=3)
         parts = [f"no {kind} {name!r}."]
         if close:
             parts.append(f"Did you mean {' or '.join(map(repr, close))}?")
-        if name in self._names(other):
-            parts.append(f"{name!r} is a {other}.")
+        parts += [f"{name!r} is {'an' if o == 'engine' else 'a'} {o}." for o in RECORD_TYPES if name in self._names(o)]
         parts.append(f"Available: {', '.join(available)}.")
         if self.failures:
             parts.append("Failed to load: " + "; ".join(str(failure) for failure in self.failures) + ".")

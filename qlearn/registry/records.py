@@ -9,15 +9,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qlearn.calibrators.spec import CalibratorSpec, Trait
+from qlearn.engines.spec import EngineSpec
 from qlearn.errors import PluginError
 from qlearn.hookspecs import API_VERSION
 from qlearn.schemes.base import SchemeSpec
 
-Kind = Literal["calibrator", "scheme"]
-Spec = CalibratorSpec | SchemeSpec
+Kind = Literal["calibrator", "scheme", "engine"]
+Spec = CalibratorSpec | SchemeSpec | EngineSpec
 
-RECORD_TYPES: dict[Kind, type[Spec]] = {"calibrator": CalibratorSpec, "scheme": SchemeSpec}
-HOOKS: dict[str, Kind] = {"qlearn_calibrators": "calibrator", "qlearn_schemes": "scheme"}
+RECORD_TYPES: dict[Kind, type[Spec]] = {
+    "calibrator": CalibratorSpec,
+    "scheme": SchemeSpec,
+    "engine": EngineSpec,
+}
+HOOKS: dict[str, Kind] = {
+    "qlearn_calibrators": "calibrator",
+    "qlearn_schemes": "scheme",
+    "qlearn_engines": "engine",
+}
 """Hook name -> the kind of record that it returns."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -56,7 +65,7 @@ class PluginInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Offer:
-    """One calibrator or scheme, and who offers it."""
+    """One calibrator, scheme or engine, and who offers it."""
 
     kind: Kind
     spec: Spec
@@ -137,7 +146,9 @@ def check_record(record: object, kind: Kind, host_version: str) -> Spec:
     """
     expected = RECORD_TYPES[kind]
     if not isinstance(record, expected):
-        raise PluginError(f"expected a {expected.__name__}, got a {type(record).__name__}: {reprlib.repr(record)}")
+        raise PluginError(
+            f"expected {_article(expected.__name__)}, got a {type(record).__name__}: {reprlib.repr(record)}"
+        )
     version = record.api_version
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise PluginError(f"{record.name!r}: api_version must be 1 or more: got {reprlib.repr(version)}")
@@ -152,9 +163,13 @@ def check_record(record: object, kind: Kind, host_version: str) -> Spec:
 
 
 def check_name(name: object) -> None:
-    """Raise a PluginError unless this can be the name of a calibrator or scheme."""
+    """Raise a PluginError unless this can be the name of a calibrator, scheme or engine."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise PluginError(f"name {reprlib.repr(name)} must be a letter, then letters, digits and _, all lower-case")
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "AEIOU" else f"a {noun}"
 
 
 def _check_fields(record: Spec) -> None:

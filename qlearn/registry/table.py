@@ -23,13 +23,13 @@ _WIDEST_SUMMARY = 100
 
 @dataclass(frozen=True, kw_only=True)
 class PluginRow:
-    """One row: a calibrator, a scheme, or a plugin that offers nothing.
+    """One row: a calibrator, a scheme, an engine, or a plugin that offers nothing.
 
     Parameters
     ----------
-    kind : {"calibrator", "scheme", "-"}
+    kind : {"calibrator", "scheme", "engine", "-"}
     name : str
-        Name of the calibrator or scheme; name of the plugin where the kind is ``"-"``.
+        Name of the calibrator, scheme or engine; name of the plugin where the kind is ``"-"``.
     qualified_name : str
         ``"provider:name"``.
     provider, version : str
@@ -48,7 +48,7 @@ class PluginRow:
     api_version : int or None
     """
 
-    kind: Literal["calibrator", "scheme", "-"]
+    kind: Literal["calibrator", "scheme", "engine", "-"]
     name: str
     qualified_name: str
     provider: str
@@ -150,7 +150,7 @@ class PluginTable:
 
 
 def offer_row(offer: Offer, status: Status) -> PluginRow:
-    """Return the row of a calibrator or a scheme."""
+    """Return the row of a calibrator, a scheme or an engine."""
     return PluginRow(
         kind=offer.kind,
         name=offer.name,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from qlearn.registry.records import Kind
 
 Outcome = Literal["passed", "failed", "expected"]
 
@@ -46,6 +49,7 @@ class Report:
     Parameters
     ----------
     kind : {"calibrator", "scheme"}
+        The kit has no checks of engines.
     name : str
         Qualified: ``"qlearn:minmax"``.
     title : str
@@ -64,7 +68,7 @@ class Report:
     (True, 1)
     """
 
-    kind: Literal["calibrator", "scheme"]
+    kind: Kind
     name: str
     title: str
     results: tuple[Result, ...]

@@ -128,7 +128,7 @@ def test_plugins(capsys):
     assert out.splitlines()[0].split() == ["KIND", "NAME", "PROVIDER", "VERSION", "STATUS", "SUMMARY"]
     names = {row["name"] for row in json.loads(run(capsys, "plugins", "--builtin", "--json")[1])["plugins"]}
     calibrators = {"minmax", "moving_average", "mean_std", "percentile", "entropy", "mse"}
-    assert names == calibrators | {"affine", "symmetric", "symmetric_restricted"}
+    assert names == calibrators | {"affine", "symmetric", "symmetric_restricted", "reference", "torch"}
     assert run(capsys, "plugins", "--traceback", "nobody")[0] == 1
 
 

@@ -26,6 +26,11 @@ BROKEN = {
         "1.0",
         ["hook qlearn_schemes: record 2", "expected a SchemeSpec, got a tuple", "'name'"],
     ),
+    "bad_engine": (
+        "bad_engine",
+        "1.0",
+        ["hook qlearn_engines: record 1", "expected an EngineSpec, got a SchemeSpec"],
+    ),
     "newer": ("newer", "1.0", ["plugin API 99", f"qlearn {__version__} has plugin API 1", "upgrade qlearn"]),
     "no_attribute": ("no_attribute", "1.0", ["AttributeError", "'plugin'"]),
     "looks_up": ("looks_up", "1.0", ["PluginError: a plugin looked something up while being loaded"]),
@@ -65,6 +70,10 @@ def test_a_hook_that_fails_does_not_take_the_other_hook_along(install):
     assert registry.find("scheme", "survivor").info.name == "raises"
 
 
+def test_a_bad_engine_does_not_take_the_scheme_along(install):
+    assert install("bad_engine").find("scheme", "beside_the_engine").info.name == "bad_engine"
+
+
 def test_nothing_comes_in_from_a_hook_call_that_failed(install):
     registry = install("wrong_type")
     with pytest.raises(UnknownSchemeError):
@@ -75,7 +84,7 @@ def test_all_at_once(install):
     registry = install(*EVERYTHING)
     assert sorted(f.info.name for f in registry.failures) == sorted(plugin for plugin, _, _ in BROKEN.values())
     assert registry.find("calibrator", "peak").info.provider == "fake-good"
-    assert "10 plugins failed." in repr(registry.table())
+    assert "11 plugins failed." in repr(registry.table())
 
 
 def test_ctrl_c_is_not_caught(install):

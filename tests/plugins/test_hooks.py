@@ -10,6 +10,7 @@ import pytest
 
 from qlearn import builtins
 from qlearn.calibrators import base, spec
+from qlearn.engines.spec import Engine
 from qlearn.hookspecs import QlearnSpecs
 from qlearn.registry import build_registry
 from qlearn.registry.calls import ATTRIBUTES, METHODS, make
@@ -19,6 +20,7 @@ from qlearn.schemes.base import Scheme
 
 ROOT = Path(__file__).parents[2]
 DECLARED = [name for name, value in vars(QlearnSpecs).items() if hasattr(value, "qlearn_spec")]
+PROTOCOLS = {"calibrator": spec.Calibrator, "scheme": Scheme, "engine": Engine}
 BUILT_IN = build_registry({"QLEARN_LOAD_PLUGINS": ""})
 
 
@@ -47,15 +49,15 @@ def test_the_built_ins_use_every_hook():
 @pytest.mark.parametrize("offer", BUILT_IN.offers, ids=str)
 def test_every_built_in_can_be_made(offer):
     made = make(offer, {})
-    assert isinstance(made, spec.Calibrator if offer.kind == "calibrator" else Scheme)
+    assert isinstance(made, PROTOCOLS[offer.kind])
 
 
 def test_required_members_are_those_of_the_protocols():
     def members(protocol):
         return {name for name in vars(protocol) if not name.startswith("_")}
 
-    assert members(spec.Calibrator) == {*METHODS["calibrator"], *ATTRIBUTES["calibrator"]}
-    assert members(Scheme) == {*METHODS["scheme"], *ATTRIBUTES["scheme"]}
+    for kind, protocol in PROTOCOLS.items():
+        assert members(protocol) == {*METHODS[kind], *ATTRIBUTES[kind]}
 
 
 def test_the_record_is_the_same_from_both_modules():

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from qlearn.errors import PluginConflictError, PluginError, UnknownCalibratorError, UnknownSchemeError
-from qlearn.registry import build_registry, calibrator, fresh_registry, scheme
+from qlearn.errors import (
+    PluginConflictError,
+    PluginError,
+    UnknownCalibratorError,
+    UnknownEngineError,
+    UnknownSchemeError,
+)
+from qlearn.registry import build_registry, calibrator, engine, fresh_registry, scheme
 from qlearn.registry.calls import make
 from qlearn.schemes.affine import AffineScheme
 from qlearn.schemes.symmetric import SymmetricScheme
@@ -30,6 +36,7 @@ def test_built_ins_through_the_face():
     assert scheme("symmetric_restricted") == SymmetricScheme(restricted=True)
     assert scheme("qlearn:affine") == AffineScheme()
     assert calibrator("percentile", percent=99.0, channel_axis=1).percent == 99.0
+    assert type(engine("torch")).__name__ == "TorchEngine"
     assert type(calibrator("minmax")).__name__ == "MinMaxCalibrator"
 
 
@@ -99,6 +106,13 @@ def test_unknown_scheme_names_the_ambiguous_ones_by_their_qualified_names(instal
         install("clash_a", "clash_b").find("scheme", "triplet")
 
 
+def test_unknown_engine_says_what_there_is(install):
+    with pytest.raises(UnknownEngineError, match=r"no engine 'touch'\. Did you mean 'torch'.*reference, torch, echo"):
+        install("good").find("engine", "touch")
+    with pytest.raises(UnknownSchemeError, match="'torch' is an engine"):
+        install().find("scheme", "torch")
+
+
 @pytest.mark.usefixtures("_bare")
 def test_wrong_parameters_name_the_provider_and_what_it_takes():
     with pytest.raises(PluginError) as caught:
@@ -127,7 +141,7 @@ def test_other_errors_of_a_factory_pass_with_a_note(install):
 
 def test_load_plugins_unset_lets_all_in(put_on_path):
     put_on_path("good", "clash_a")
-    assert providers(build_registry({})) == ["fake-clash-a", "fake-good", "fake-good", "fake-good"]
+    assert providers(build_registry({})) == ["fake-clash-a", "fake-good", "fake-good", "fake-good", "fake-good"]
 
 
 def test_load_plugins_empty_lets_none_in(put_on_path):

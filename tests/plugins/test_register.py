@@ -9,8 +9,12 @@ import types
 import pytest
 
 from qlearn.calibrators.spec import CalibratorSpec, Trait
+from qlearn.engines.spec import EngineSpec
 from qlearn.errors import PluginConflictError, PluginError, PluginWarning, UnknownSchemeError
 from qlearn.hookspecs import hookimpl
+from qlearn.integer.layers import IntegerLayer
+from qlearn.integer.model import IntegerModel
+from qlearn.numbers.qparams import QParams
 from qlearn.registry import (
     calibrator,
     default_registry,
@@ -79,6 +83,20 @@ def test_a_plugin_object_that_is_registered_again_takes_back_what_it_no_longer_o
     unregister("session:three")
     unregister(f"{Plugin.__module__}.Plugin")
     assert rows() == []
+
+
+def test_an_engine_comes_in_and_computes():
+    class Backwards:
+        def prepare(self, model):
+            return lambda codes, watch=None: codes[:, ::-1]
+
+    model = IntegerModel((IntegerLayer("x", "input", (), QParams(1.0, 0, -8, 7)),), "x", (2,))
+    register(EngineSpec(name="backwards", factory=Backwards, summary="s"))
+    assert model.with_engine("backwards")([[1.0, 2.0]]).tolist() == [[2.0, 1.0]]
+    unregister("backwards")
+    register(EngineSpec(name="none", factory=list, summary="s"))
+    with pytest.raises(PluginError, match=r"returned a list, no engine: it lacks prepare\(\)"):
+        model.with_engine("none")
 
 
 def test_a_module_is_a_plugin():

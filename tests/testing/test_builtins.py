@@ -12,7 +12,7 @@ from qlearn.registry import build_registry
 from qlearn.testing import CalibratorSuite, SchemeSuite, check_calibrator, check_scheme
 
 ROOT = Path(__file__).parents[2]
-BUILT_IN = build_registry({"QLEARN_LOAD_PLUGINS": ""}).offers
+BUILT_IN = [o for o in build_registry({"QLEARN_LOAD_PLUGINS": ""}).offers if o.kind != "engine"]  # see test_engines.py
 PARAMS = {"percentile": [{}, {"percent": 99.0}, {"percent": 100.0}], "mean_std": [{}, {"k": 2.0}]}
 
 for offer in BUILT_IN:

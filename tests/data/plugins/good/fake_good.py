@@ -1,6 +1,7 @@
-"""A plugin without a fault: one calibrator, two schemes."""
+"""A plugin without a fault: one calibrator, two schemes, an engine."""
 
 from qlearn.calibrators.spec import CalibratorSpec, Trait
+from qlearn.engines.spec import EngineSpec
 from qlearn.hookspecs import hookimpl
 from qlearn.schemes.affine import AffineScheme
 from qlearn.schemes.base import SchemeSpec
@@ -27,6 +28,14 @@ class Peak:
         """Forget nothing."""
 
 
+class Echo:
+    """Gives back what it is given."""
+
+    def prepare(self, model):
+        """Have nothing to prepare."""
+        return lambda codes, watch=None: codes
+
+
 @hookimpl
 def qlearn_calibrators():
     """Yield, where others return a list."""
@@ -46,3 +55,9 @@ def qlearn_schemes():
         SchemeSpec(name="wide", factory=AffineScheme, summary="affine under another name"),
         SchemeSpec(name="narrow", factory=AffineScheme, summary="affine again"),
     )
+
+
+@hookimpl
+def qlearn_engines():
+    """Return one."""
+    return [EngineSpec(name="echo", factory=Echo, summary="its input")]

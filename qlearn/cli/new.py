@@ -52,7 +52,7 @@ def write(name: str, kind: Kind, into: Path) -> Path:
     found = files(name, kind)
     folder = into / distribution(name)
     try:
-        folder.mkdir(parents=True)
+        folder.mkdir()
         for path, text in found.items():
             (folder / path).parent.mkdir(exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")

@@ -126,7 +126,7 @@ def test_wrong_parameters_name_the_provider_and_what_it_takes():
     ):
         assert content in str(caught.value)
     with pytest.raises(PluginError, match=r"it takes .*percent=99.99") as caught:
-        calibrator("percentile", percent="much")
+        calibrator("percentile", percent=["much"])
     assert isinstance(caught.value.__cause__, TypeError)
     with pytest.raises(PluginError, match=r"takes .*signed"):
         scheme("symmetric_restricted", restricted=False)

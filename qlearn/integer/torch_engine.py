@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from qlearn.integer.kernels import weight_scales
 from qlearn.integer.layers import run_layer
 from qlearn.integer.profiles import profile_named
+from qlearn.integer.requantize import requantize_float32
 from qlearn.integer.run import in_order, naming
 from qlearn.integer.torch_products import Products, Window
 from qlearn.integer.torch_steps import requantizer
@@ -119,9 +120,9 @@ def _products(
     scales = (*weight_scales(x, layer.weight_qparams), layer.output.scale)
     s_in, s_weight, s_out = (np.asarray(scale, np.float64) for scale in scales)
     steps = np.broadcast_to(s_in * s_weight / s_out, outputs) if is_byte(layer.output) else np.zeros(outputs)
-    products = Products(weight, bias, x, window, steps)
-    has_wide = layer.bias is not None and layer.bias.dtype == np.int64
-    return products, requantizer(wide if has_wide else narrow, scales, layer)
+    function = wide if layer.bias is not None and layer.bias.dtype == np.int64 else narrow
+    products = Products(weight, bias, x, window, rounded=function is requantize_float32, steps=steps)
+    return products, requantizer(function, scales, layer)
 
 
 def _one(layer: IntegerLayer, inputs: Sequence[QParams], profile: Profile) -> Compute:

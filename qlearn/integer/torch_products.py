@@ -1,11 +1,12 @@
 """Sums of products in torch, exact: oneDNN's int8 convolution where it proves itself, a float convolution elsewhere.
 
 Sums of integers are exact in float32 while they stay below 2**24, and in float64 below 2**53.
-oneDNN adds the products in int32 and hands the sum over in float32, which is exact up to 2**24 as well.
-A sum beyond that may be rounded, and need not be exact if it saturates the output by far in any case.
+oneDNN adds the products in int32, converts their sum to float32 and adds the bias, which is exact up to 2**24 as well.
+A sum beyond that is rounded. That does no harm in two cases: it saturates the output by far; or the requantization
+begins with rounding to float32, and products and bias, each exact in float32, were rounded once, in their sum.
 
 The int8 convolution is not a public function of torch, and on processors without dot products of bytes (VNNI, AMX)
-it saturates pairs of products at int16. So each layer is tried on its own shape, with its own weights
+it saturates pairs of products at int16. So each layer is tried on a picture of its own shape, with its own weights
 and the inputs that saturate first, before it is used; a single wrong sum, or an error, and the float convolution runs.
 """
 
@@ -52,22 +53,33 @@ class Products:
     x : QParams
         Of the input.
     window : Window
+    rounded : bool
+        Whether the requantization begins with rounding to float32.
     steps : float64 array, shape (O,)
         Output steps per unit of the accumulator: S_x S_w / S_y. 0 where the output has more than 8 bits.
     """
 
     def __init__(
-        self, weight: NDArray[Any], bias: NDArray[Any], x: QParams, window: Window, steps: NDArray[np.float64]
+        self,
+        weight: NDArray[Any],
+        bias: NDArray[Any],
+        x: QParams,
+        window: Window,
+        *,
+        rounded: bool = False,
+        steps: float | NDArray[np.float64] = 0.0,
     ) -> None:
         zero = int(x.zero_point)
         farthest = max(x.qmax - zero, zero - x.qmin)
-        self.bound = np.abs(weight).reshape(len(weight), -1).sum(axis=1) * farthest + np.abs(bias)
+        products = np.abs(weight).reshape(len(weight), -1).sum(axis=1) * farthest
+        self.bound = products + np.abs(bias)
         self.weight, self.bias, self.window = weight, bias, window
         self.zero = zero + offset(x)
         self.dtype = torch.float32 if self.bound.max(initial=0) <= EXACT_IN_FLOAT32 else torch.float64
         bytes_only = is_byte(x) and weight.min(initial=0) >= -128 and weight.max(initial=0) <= 127
         saturated = steps * (EXACT_IN_FLOAT32 - np.abs(bias)) >= FAR_BEYOND
-        self._may_pack = bool(bytes_only and ((self.bound <= EXACT_IN_FLOAT32) | saturated).all())
+        once = rounded & (products <= EXACT_IN_FLOAT32) & (bias.astype(np.float32) == bias)
+        self._may_pack = bool(bytes_only and ((self.bound <= EXACT_IN_FLOAT32) | saturated | once).all())
         self._packed: PackedConvolution | None = None
         self._tried = False
         self._float: tuple[Tensor, Tensor] | None = None

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from qlearn.integer.requantize import fixed_multiplier, requantize_fixed, requantize_float32
+from qlearn.integer.requantize import FixedMultiplier, fixed_multiplier, requantize_fixed, requantize_float32
 from qlearn.integer.torch_values import is_byte, offset, pack
 from qlearn.numbers.qparams import along_axis
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from qlearn.integer.layers import IntegerLayer
-    from qlearn.integer.requantize import FixedMultiplier
 
     Scales = tuple[ArrayLike, ArrayLike, ArrayLike]
     Steps = Callable[[Tensor], Tensor]
@@ -46,9 +46,33 @@ def requantizer(function: Callable[..., Any], scales: Scales, layer: IntegerLaye
     if is_byte(layer.output) and function is requantize_fixed:
         s_in, s_weight, s_out = (np.asarray(scale, np.float64) for scale in scales)
         multiplier = fixed_multiplier(s_in * s_weight / s_out)
-        if (multiplier.shift <= 0).all():  # a shift to the left saturates: seldom, and left to NumPy
+        usual = (-multiplier.shift >= FixedSteps.SHIFTS[0]) & (-multiplier.shift <= FixedSteps.SHIFTS[1])
+        if usual.all():
             return FixedSteps(multiplier, layer)
+        if usual.any():
+            return _with_unusual_channels(function, scales, layer, multiplier, np.flatnonzero(~usual))
     return NumpySteps(function, scales, layer)
+
+
+def _with_unusual_channels(
+    function: Callable[..., Any], scales: Scales, layer: IntegerLayer, multiplier: FixedMultiplier, which: Any
+) -> Steps:
+    """Nearly dead channels have multipliers that are far smaller than the others: NumPy for these few alone."""
+    mantissa, shift = multiplier.mantissa.copy(), multiplier.shift.copy()
+    mantissa[which], shift[which] = 2**30, -1
+    most = FixedSteps(FixedMultiplier(mantissa, shift), layer)
+    low, high = (limit if np.ndim(limit) == 0 else np.asarray(limit)[which] for limit in layer.limits)
+    some = replace(layer, clamp=(low, high))
+    rest = NumpySteps(function, (scales[0], np.asarray(scales[1])[which], scales[2]), some)
+    index = torch.from_numpy(which)
+
+    def steps(accumulator: Tensor) -> Tensor:
+        unusual = rest(accumulator.index_select(1, index))
+        kept = most(accumulator)
+        kept[:, index] = unusual
+        return kept
+
+    return steps
 
 
 class Float32Steps:
@@ -74,25 +98,33 @@ class Float32Steps:
 
 
 class FixedSteps:
-    """The 31-bit mantissa and the shift to the right, in int64: rounded twice, halves up and then halves away.
+    """The 31-bit mantissa in float64, the shift in int32: rounded twice, halves up and then halves away.
 
+    While |p| <= 2**21, the product p = acc m / 2**31 is exact in float64, and so is p + 2**21 + 1/2.
+    Being positive, that is cut to floor(p + 1/2) + 2**21 by a conversion to int32.
     Half away from zero is ``(v + 2**(right - 1) - (v < 0)) >> right``.
+    A larger |p| is clamped first: at most 12 bits further right it is beyond 511 steps, which saturates any byte.
     """
+
+    LIMIT = 21
+    SHIFTS = (1, 12)
 
     def __init__(self, multiplier: FixedMultiplier, layer: IntegerLayer) -> None:
         right, zero = -multiplier.shift, int(layer.output.zero_point) + offset(layer.output)
-        self.mantissa, self.right = _operand(multiplier.mantissa), _operand(right)
-        self.rounds = None if (right > 0).all() else _operand((right > 0).astype(np.int64))
-        self.constant = _operand(((np.int64(1) << right) >> 1) + (np.int64(zero) << right))
+        mantissa = multiplier.mantissa * 2.0**-31
+        self.farthest = _operand(np.floor(2.0**self.LIMIT / mantissa).astype(np.float32))
+        self.nearest = -self.farthest
+        self.mantissa, self.right = _operand(mantissa), _operand(right.astype(np.int32))
+        half = (np.int64(1) << right) >> 1
+        constant = half + (np.int64(zero) << right) - 2**self.LIMIT - 1  # (v + 2**21) >> 21 is 1 - (v < 0)
+        self.constant = _operand(constant.astype(np.int32))
         self.low, self.high = _limits(layer, 0)
 
     def __call__(self, accumulator: Tensor) -> Tensor:
         """Return the kept codes."""
-        once = accumulator.to(torch.int64).mul_(self.mantissa).add_(2**30).bitwise_right_shift_(31)
-        below = once >> 63  # -1 where negative
-        if self.rounds is not None:  # where there is no shift, nothing is rounded again
-            below.mul_(self.rounds)
-        codes = once.add_(below).add_(self.constant).bitwise_right_shift_(self.right)
+        near = torch.clamp_(accumulator, self.nearest, self.farthest)
+        once = near.double().mul_(self.mantissa).add_(2.0**self.LIMIT + 0.5).to(torch.int32)
+        codes = once.add_(once >> self.LIMIT).add_(self.constant).bitwise_right_shift_(self.right)
         return torch.clamp_(codes, self.low, self.high).to(torch.uint8)
 
 
@@ -112,8 +144,9 @@ class NumpySteps:
 
 def _limits(layer: IntegerLayer, more: float) -> tuple[Any, Any]:
     """Smallest and largest kept code, plus something: two numbers, or two tensors."""
-    low, high = np.broadcast_arrays(*layer.limits)
-    return _operand(low + (offset(layer.output) + more)), _operand(high + (offset(layer.output) + more))
+    dtype = np.float32 if isinstance(more, float) else np.int32
+    low, high = (limit + (offset(layer.output) + more) for limit in np.broadcast_arrays(*layer.limits))
+    return _operand(low.astype(dtype)), _operand(high.astype(dtype))
 
 
 def _operand(values: Any) -> Any:
@@ -121,6 +154,4 @@ def _operand(values: Any) -> Any:
     array = np.asarray(values)
     if array.ndim == 0:
         return array.item()
-    if array.dtype == np.float64:
-        array = array.astype(np.float32)
     return torch.from_numpy(np.ascontiguousarray(along_axis(array, 1, 4)))

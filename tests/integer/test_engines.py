@@ -187,9 +187,9 @@ class Broken:
         return self.pack(np.clip(weight, -64, 63), bias, zero, window, shape)
 
 
-def products(weight=100, inputs=8, bias=0, steps=0.0):
+def products(weight=100, inputs=8, bias=0, steps=0.0, rounded=False):
     w = np.full((4, inputs, 1, 1), weight, np.int64)
-    return Products(w, np.full(4, bias), QParams(1.0, -128, -128, 127), Window(), np.full(4, steps))
+    return Products(w, np.full(4, bias), QParams(1.0, -128, -128, 127), Window(), rounded=rounded, steps=steps)
 
 
 def test_a_convolution_that_saturates_is_found_out(monkeypatch):
@@ -217,6 +217,32 @@ def test_a_sum_that_float32_may_round_is_not_packed_unless_it_saturates():
         assert sums.packed in (packed, False)  # False where the processor has no exact int8 convolution
         assert sums.dtype == torch.float64
         assert (total - (101 * 255 * 8000 + 1)).abs().max() <= (8 if sums.packed else 0)
+
+
+@pytest.mark.parametrize(("bias", "packed"), [(2**30, True), (2**30 + 64, True), (2**30 + 1, False)])
+def test_a_large_bias_is_packed_if_the_sum_is_rounded_to_float32_once(bias, packed):
+    sums, x = products(weight=1, bias=bias, rounded=True), torch.full((1, 8, 1, 1), 13, dtype=torch.uint8)
+    assert float(sums(x)[0, 0, 0, 0]) in (float(np.float32(bias + 104)), bias + 104)
+    assert sums.packed in (packed, False)
+    assert not products(weight=1, bias=bias)._may_pack
+
+
+@pytest.mark.parametrize("clamps", [None, (0, 6), "per channel"])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_dead_channels_and_channels_of_very_different_scales(profile, clamps):
+    rng = np.random.default_rng(3)
+    w = rng.integers(-127, 128, (9, 4, 3, 3)).astype(np.int8)
+    w[:2] = 0
+    scales = np.float32([1.2e-38, 3e-9, 1e-7, 1e-5, 1e-4, 0.004, 0.05, 0.6, 3.0])
+    bias = np.int32([2**30, 2**30, -(2**28), 2**24 + 1, -99999, 300, 70, -5, 1])
+    x, output = QParams(0.25, 3, -128, 127), QParams(0.5, -7, -128, 127)
+    limits = clamps
+    if clamps == "per channel":
+        limits = (np.full(9, -9), np.arange(9) * 14)
+    w_qparams = QParams(scales, np.zeros(9, np.int32), -127, 127, 0)
+    attrs = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
+    layer = IntegerLayer("y", "conv2d", ("x",), output, attrs, w, w_qparams, bias, limits)
+    assert_equal(layer, [(rng.integers(-128, 128, (3, 4, 12, 12)).astype(np.int8), x)], PROFILES[profile])
 
 
 def test_an_engine_is_chosen_by_name_or_given():

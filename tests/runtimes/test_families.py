@@ -1,4 +1,4 @@
-"""Every family, exported: the codes of the .tflite in LiteRT are those of the integer model."""
+"""Every family, exported: LiteRT and ONNX Runtime give the codes of the integer model."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,13 @@ from qlearn.graph.split import split_silu
 from qlearn.zoo.models.families import FAMILIES, family
 
 pytest.importorskip("ai_edge_litert")
-from runtime_models import from_file, interpreter, to_file
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+from runtime_models import from_file, from_uint8, interpreter, session, to_file, to_uint8
 
 pytestmark = pytest.mark.runtimes
 WITH_SILU = ("efficientnet", "plain_tokens")
-PICTURES = 8
+PICTURES = 40
 
 
 def pictures(seed):
@@ -47,6 +49,21 @@ def test_the_exported_file_gives_the_same_codes(name, profile, tmp_path, capsys)
         print(f"\n  {name}, {profile}: {ops}: {expected.size} codes, {mismatches} mismatches", end="")
     assert mismatches == 0
     assert len(np.unique(expected)) > 5
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_onnx_runtime_gives_the_same_codes(name, tmp_path, capsys):
+    model = integers(name, "onnxruntime", split=False)
+    ql.export_onnx(model, tmp_path / "net.onnx", integers=True)
+    made = session(tmp_path / "net.onnx")
+    codes = model.codes(pictures(3).numpy())
+    given, expected = codes[model.layers[0].name], codes[model.output]
+    found = made.run(None, {made.get_inputs()[0].name: to_uint8(given, model.layers[0].output)})[0]
+    mismatches = int((from_uint8(found, model.layer(model.output).output) != expected).sum())
+    ops = ", ".join(sorted({layer.op for layer in model.layers[1:]}))
+    with capsys.disabled():
+        print(f"\n  {name}, onnxruntime: {ops}: {expected.size} codes, {mismatches} mismatches", end="")
+    assert mismatches == 0
 
 
 @pytest.mark.parametrize("name", WITH_SILU)

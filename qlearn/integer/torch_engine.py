@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class TorchEngine:
-    """Exact integers with torch's operators; 2 to 5 times as fast as float32 where the processor has VNNI.
+    """Exact integers with torch's operators; up to three times as fast as float32 where the processor has VNNI.
 
     Nothing is taken on trust: see `qlearn.integer.torch_products`.
 

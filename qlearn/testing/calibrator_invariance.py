@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import math
 from typing import TYPE_CHECKING
 
 import torch
 
-from qlearn.analysis.metrics import sqnr_db
 from qlearn.calibrators.spec import Trait
-from qlearn.errors import QLearnError
-from qlearn.numbers.affine import fake_quantize
 from qlearn.numbers.qparams import ClipRange
-from qlearn.testing.checks import Check, Finding, collect, expect, raised
+from qlearn.testing.checks import Check, Finding, collect
 from qlearn.testing.data import AFFINE4, SYMMETRIC8, Sample, bulk, channels, pieces, sample
 from qlearn.testing.probe import (
     close,
     expect_close,
-    expect_empty,
     expect_equal,
-    feed,
-    observed,
+    expect_same_noise,
     range_after,
     range_for,
-    range_of,
-    text,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import Tensor
-
-    from qlearn.calibrators.spec import Calibrator
     from qlearn.testing.probe import Maker, Traits
 
 CHECKS: list[Check] = []

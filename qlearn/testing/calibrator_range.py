@@ -17,7 +17,6 @@ from qlearn.testing.data import (
     EVERY_SCHEME,
     MORE_SCHEMES,
     SYMMETRIC4,
-    SYMMETRIC8,
     Sample,
     bulk,
     channels,

@@ -138,7 +138,7 @@ def bulk() -> Sample:
 def channels(*shape: int, axis: int, seed: int = 7) -> Tensor:
     """Return normal values whose channels along an axis differ, in turns of five.
 
-    They have very different sizes; the second is all zero, the fourth has no negative values, the fifth no positive ones.
+    Their sizes are very different; the second is all zero, the fourth is never negative, the fifth never positive.
 
     Examples
     --------

@@ -152,20 +152,27 @@ def _fit(scheme: Scheme, x: Tensor) -> QParams:
 def check_broadcast(make: Maker) -> None:
     """Per channel, fake quantization of a tensor equals that of its channels one by one."""
     x = normal(4, 3, 2, 5) * torch.tensor([0.01, 1.0, 100.0]).reshape(1, 3, 1, 1)
+    many = normal(2, 40, 6) * 2.0 ** torch.linspace(-20.0, 20.0, 40).reshape(1, 40, 1)
     for scheme in schemes(make, FEW):
-        values = x.abs() if scheme.symmetric and not scheme.signed else x
-        for axis in (0, 1, -1):
-            rows = values.movedim(axis, 0).flatten(1)
-            r = ClipRange.including_zero(rows.amin(1).numpy(), rows.amax(1).numpy())
-            qp = ask(scheme, r, axis=axis)
-            words = f"{scheme_text(scheme)}, data of shape {tuple(x.shape)}, axis={axis}"
-            expect(qp is not None and qp.axis == axis, words, qp)
-            assert qp is not None
-            got = fake_quantize(values, qp)
-            scale = np.broadcast_to(along_axis(qp.scale, axis, 4), tuple(values.shape))
-            for c in range(values.shape[axis]):
-                part, alone = values.select(axis, c), _fit(scheme, values.select(axis, c))
-                same = torch.equal(got.select(axis, c), fake_quantize(part, alone))
-                expect(
-                    same, f"{words}, channel {c}", f"scale {scale.take(c, axis).max():.6g}; the channel alone: {alone}"
-                )
+        one_sided = scheme.symmetric and not scheme.signed
+        for axis in (0, 1, 2, -1):
+            _check_channels(scheme, x.abs() if one_sided else x, axis)
+        for axis in (0, 1, 2):
+            values = many.movedim(1, axis)
+            _check_channels(scheme, values.abs() if one_sided else values, axis)
+
+
+def _check_channels(scheme: Scheme, values: Tensor, axis: int) -> None:
+    """Compare with the channels one by one."""
+    rows = values.movedim(axis, 0).flatten(1)
+    r = ClipRange.including_zero(rows.amin(1).numpy(), rows.amax(1).numpy())
+    qp = ask(scheme, r, axis=axis)
+    words = f"{scheme_text(scheme)}, data of shape {tuple(values.shape)}, axis={axis}"
+    expect(qp is not None and qp.axis == axis, words, qp)
+    assert qp is not None
+    got = fake_quantize(values, qp)
+    scale = np.broadcast_to(along_axis(qp.scale, axis, values.ndim), tuple(values.shape))
+    for c in range(values.shape[axis]):
+        part, alone = values.select(axis, c), _fit(scheme, values.select(axis, c))
+        same = torch.equal(got.select(axis, c), fake_quantize(part, alone))
+        expect(same, f"{words}, channel {c}", f"scale {scale.take(c, axis).max():.6g}; the channel alone: {alone}")

@@ -35,11 +35,11 @@ def check_formats(make: Maker) -> None:
     """Every format from 2 to 16 bits is made as asked, with limits that fit; other numbers of bits raise ValueError."""
     asked = list(schemes(make))
     for scheme, (bits, signed) in zip(asked, [f for f in FORMATS if f[1] or len(asked) == len(FORMATS)], strict=True):
+        words = f"bits={bits}, signed={signed}"
         got = f"bits={scheme.bits}, signed={scheme.signed}"
-        expect((scheme.bits, scheme.signed) == (bits, signed), f"bits={bits}, signed={signed}", got)
-        words = f"bits={scheme.bits}, signed={scheme.signed}"
-        lowest = -(2 ** (scheme.bits - 1)) if scheme.signed else 0
-        highest = lowest + 2**scheme.bits - 1
+        expect((scheme.bits, scheme.signed) == (bits, signed), words, got)
+        lowest = -(2 ** (bits - 1)) if signed else 0
+        highest = lowest + 2**bits - 1
         got = f"qmin={scheme.qmin}, qmax={scheme.qmax}; a format of this size has [{lowest}, {highest}]"
         expect(lowest <= scheme.qmin < scheme.qmax <= highest, words, got)
         expect(scheme.qmin <= 0 <= scheme.qmax, words, got)

@@ -10,6 +10,7 @@ import torch
 from testing.good import Balanced, Extremes, MovingAverage
 
 from qlearn.calibrators.spec import Trait
+from qlearn.errors import CalibrationError
 from qlearn.numbers.qparams import ClipRange
 
 CALIBRATORS = []
@@ -119,6 +120,34 @@ class MergeFailsOnNew(Extremes):
         self.lo, self.hi = np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi)
 
 
+@calibrator("merge_exact", Trait.MERGEABLE)
+class SharesStateOnMerge(Extremes):
+    """A new calibrator takes over the arrays of the one it merges, and writes into them later."""
+
+    def combine(self, lo, hi):
+        return np.minimum(self.lo, lo, out=self.lo), np.maximum(self.hi, hi, out=self.hi)
+
+
+@calibrator("merge_exact", Trait.MERGEABLE)
+class MergeReversesChannels(Extremes):
+    """merge() reverses the channels where the first axis holds them."""
+
+    axis = 0
+
+    def merge(self, other):
+        if other.lo is not None and self.channel_axis == self.axis:
+            self.take(other.lo[::-1], other.hi[::-1])
+        else:
+            super().merge(other)
+
+
+@calibrator("merge_exact", Trait.MERGEABLE)
+class MergeReversesLastChannels(MergeReversesChannels):
+    """merge() reverses the channels where the last axis holds them."""
+
+    axis = -1
+
+
 @calibrator("many_values", Trait.MERGEABLE)
 class CountsInInt32(Extremes):
     """The number of values wraps at 2**31, and a share of it is negative."""
@@ -146,6 +175,38 @@ class MergeTakesOver(MovingAverage):
         self.lo, self.hi = other.lo, other.hi
 
 
+@calibrator("merge_refused", Trait.ORDER_DEPENDENT)
+class RefusesHalfwayIntoMerge(MovingAverage):
+    """merge() raises, after a new calibrator has made room for the state of the other."""
+
+    def merge(self, other):
+        if self.lo is None and other.lo is not None:
+            self.lo, self.hi = np.zeros_like(other.lo), np.zeros_like(other.hi)
+        super().merge(other)
+
+
+@calibrator("channel_count", Trait.MERGEABLE)
+class MergeStartsOver(Extremes):
+    """Merged with another number of channels, it forgets its own."""
+
+    def merge(self, other):
+        if self.lo is not None and other.lo is not None and self.lo.shape != other.lo.shape:
+            self.reset()
+        super().merge(other)
+
+
+@calibrator("channel_count")
+class MergeWipes(Extremes):
+    """Merged with another number of channels, it raises, and has lost everything."""
+
+    def merge(self, other):
+        try:
+            super().merge(other)
+        except CalibrationError:
+            self.reset()
+            raise
+
+
 # Channels and layout.
 
 
@@ -167,6 +228,100 @@ class WrongAxis(Extremes):
     def rows(self, x):
         axis = self.channel_axis
         return super().rows(x if axis is None else x.transpose(axis, -1 - axis if axis >= 0 else 0))
+
+
+@calibrator("per_channel", Trait.MERGEABLE)
+class WrongThirdAxis(Extremes):
+    """The channels of the third axis are reversed, counted from the front or from the end."""
+
+    axis = 2
+
+    def rows(self, x):
+        return super().rows(x.flip(self.axis) if self.channel_axis == self.axis else x)
+
+
+@calibrator("per_channel", Trait.MERGEABLE)
+class WrongLastButOne(WrongThirdAxis):
+    """The channels of the last axis but one are reversed."""
+
+    axis = -2
+
+
+class PerChannel(Extremes):
+    """Another range per channel."""
+
+    def bounds(self, scheme):
+        return super().bounds(scheme) if self.channel_axis is None else self.wrong(scheme)
+
+
+@calibrator("per_channel", Trait.MERGEABLE)
+class ChannelsAt16Bits(PerChannel):
+    """Per channel, half of the range at 16 bits."""
+
+    def wrong(self, scheme):
+        share = 0.5 if scheme.bits == 16 else 1.0
+        return self.lo * share, self.hi * share
+
+
+@calibrator("per_channel", Trait.MERGEABLE)
+class ChannelsUnsigned(PerChannel):
+    """Per channel, half of the range for unsigned integers."""
+
+    def wrong(self, scheme):
+        share = 1.0 if scheme.signed else 0.5
+        return self.lo * share, self.hi * share
+
+
+@calibrator("per_channel", Trait.MERGEABLE)
+class OneSidedBesideTwoSided(Extremes):
+    """All channels are searched as if they were two-sided, as soon as one of them is."""
+
+    def bounds(self, scheme):
+        share = 0.875 if ((self.lo < 0) & (self.hi > 0)).any() else 1.0
+        return self.lo * share, self.hi * share
+
+
+@calibrator("per_channel", Trait.MERGEABLE)
+class NegativeChannel(PerChannel):
+    """A channel without positive values ends at the largest of them."""
+
+    def wrong(self, scheme):
+        return np.where(self.lo < 0, np.where(self.hi < 0, self.hi, self.lo), self.lo), self.hi
+
+
+@calibrator("per_channel", Trait.MERGEABLE)
+class PositiveChannel(PerChannel):
+    """A channel without negative values ends at the smallest of them."""
+
+    def wrong(self, scheme):
+        return self.lo, np.where(self.lo > 0, self.lo, self.hi)
+
+
+@calibrator("per_channel", Trait.MERGEABLE)
+class BlocksOf32(PerChannel):
+    """Works on 32 channels at a time, and takes the largest of the first block for the others."""
+
+    def wrong(self, scheme):
+        lo, hi = self.lo.copy(), self.hi.copy()
+        lo[32:], hi[32:] = lo[:32].min(), hi[:32].max()
+        return lo, hi
+
+
+@calibrator("per_channel", Trait.MERGEABLE)
+class FiveBatchesPerChannel(Extremes):
+    """Per channel only the first five batches count."""
+
+    seen = 0
+
+    def observe(self, x):
+        rows = self.rows(x)
+        if self.channel_axis is None or self.seen < 5 or len(rows) != len(self.lo):
+            super().observe(x)
+        self.seen += 1
+
+    def reset(self):
+        super().reset()
+        self.seen = 0
 
 
 @calibrator("channel_count", Trait.MERGEABLE)
@@ -305,6 +460,25 @@ class KeepsGraph(Extremes):
         return {key: value for key, value in vars(self).items() if key != "last"}
 
 
+@calibrator("keeps_no_graph", Trait.MERGEABLE)
+class RefusesLeaves(Extremes):
+    """Refuses a weight that is being trained."""
+
+    def observe(self, x):
+        if x.requires_grad and x.is_leaf:
+            raise CalibrationError("no parameters")
+        super().observe(x)
+
+
+@calibrator("keeps_no_graph", Trait.MERGEABLE)
+class FreezesLeaves(Extremes):
+    """A weight that is being trained will not be trained any more."""
+
+    def observe(self, x):
+        super().observe(x)
+        x.detach_()
+
+
 @calibrator("bounded_memory", Trait.MERGEABLE)
 class KeepsBatches(Extremes):
     """A copy of everything."""
@@ -434,6 +608,15 @@ class LevelsOfADtype(Extremes):
 
     def bounds(self, scheme):
         share = min(1.0, (scheme.qmax - scheme.qmin + 1) / 256) ** 2 if scheme.bits < 4 else 1.0
+        return self.lo * share, self.hi * share
+
+
+@calibrator("any_bits", Trait.MERGEABLE)
+class WrongAtOddFormats(Extremes):
+    """A table of shares, with a slip for the formats that nobody tries."""
+
+    def bounds(self, scheme):
+        share = 1 / 64 if scheme.bits in {3, 5, 6, 7, 12} else 1.0
         return self.lo * share, self.hi * share
 
 

@@ -120,6 +120,22 @@ class EightBitScale(Plain):
         return np.where(width > 0, width / 255, 1.0)
 
 
+@scheme("covers_range")
+class WrongAtOddFormats(Plain):
+    """Half of the scale for the formats that nobody tries."""
+
+    def scale(self, r):
+        return super().scale(r) * (0.5 if self.bits in {5, 6, 7, 12} else 1.0)
+
+
+@scheme("covers_range")
+class WrongUnsigned(Plain):
+    """Half of the scale at 3 and 13 bits, unsigned."""
+
+    def scale(self, r):
+        return super().scale(r) * (0.5 if self.bits in {3, 13} and not self.signed else 1.0)
+
+
 @scheme("uses_range")
 class WidthTwice(Plain):
     """Counts the width twice: every other code is for nothing."""
@@ -161,6 +177,17 @@ class ChannelsShareAScale(Plain):
 
     def scale(self, r):
         return np.broadcast_to(np.max(super().scale(r)), r.lo.shape)
+
+
+@scheme("per_channel")
+class EightChannels(Plain):
+    """All channels after the eighth take its scale."""
+
+    def scale(self, r):
+        scale = np.array(super().scale(r))
+        if scale.size > 8:
+            scale[8:] = scale[7]
+        return scale
 
 
 @scheme("axis")
@@ -255,4 +282,14 @@ class LastChannelTwice(Plain):
     def answer(self, r, scale, zero_point, axis):
         if scale.size == 3:
             scale, zero_point = scale[[0, 2, 2]], zero_point[[0, 2, 2]]
+        return super().answer(r, scale, zero_point, axis)
+
+
+@scheme("broadcast")
+class EightChannelsElsewhere(Plain):
+    """The same beyond eight channels, where they are not the first axis."""
+
+    def answer(self, r, scale, zero_point, axis):
+        if axis and scale.size > 8:
+            scale[8:], zero_point[8:] = scale[7], zero_point[7]
         return super().answer(r, scale, zero_point, axis)

@@ -159,7 +159,7 @@ def test_what_is_no_calibrator_fails_the_first_check():
 
 def test_error_messages_show_what_merge_did():
     report = check_calibrator(MergeTakesOver, traits={ql.Trait.ORDER_DEPENDENT})
-    assert [failure.check for failure in report.failures] == ["merge_refused"]
+    assert [failure.check for failure in report.failures] == ["channel_count", "merge_refused"]
     assert "one calibrator for all" in str(report)
 
 

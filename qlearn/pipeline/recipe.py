@@ -25,7 +25,8 @@ class TensorRecipe:
     granularity : str
         ``"per_tensor"`` or ``"per_channel"`` (one scale per output channel; weights only).
     calibrator : str
-        Name of a calibrator: ``"minmax"``, ``"percentile"``, or a plugin's.
+        Name of a calibrator: ``"minmax"``, ``"mse"``, or a plugin's.
+        The default suits weights; for activations `Recipe` takes ``"mse"`` unless told.
     calibrator_params : mapping
         Passed to the calibrator: ``{"percent": 99.9}``.
     signed : bool

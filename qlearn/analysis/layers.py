@@ -13,6 +13,7 @@ import numpy as np
 from qlearn.analysis.code_use import CodeUse, WeightUse, code_counts
 from qlearn.analysis.lockstep import reference_of, walk
 from qlearn.analysis.metrics import NoiseSums, finite
+from qlearn.analysis.text import aligned, db_text
 from qlearn.errors import DataError
 from qlearn.pipeline.calibrate import input_of
 from qlearn.progress import progress
@@ -142,16 +143,8 @@ class LayerTable(Sequence[LayerRow]):
         return {"model": self.model, "images": self.images, "rows": [row.to_dict() for row in self.rows]}
 
     def __str__(self) -> str:
-        cells = [_HEADS, *(_cells(row) for row in self.rows)]
-        widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADS))]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if column < 2 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ).rstrip()
-            for line in cells
-        ]
-        return "\n".join([f"{self.model} on {self.images} pictures; RMSE/S of rounding alone: 0.289", *lines])
+        head = f"{self.model} on {self.images} pictures; RMSE/S of rounding alone: 0.289"
+        return f"{head}\n{aligned([_HEADS, *(_cells(row) for row in self.rows)])}"
 
     def _repr_html_(self) -> str:
         """HTML table for notebooks."""
@@ -179,17 +172,6 @@ def _cells(row: LayerRow) -> tuple[str, ...]:
         "-" if codes is None else f"{codes.bits_used:.1f}",
         "-" if weights is None else f"{weights.max_over_median:.1f}",
     )
-
-
-def db_text(value: float) -> str:
-    """Return decibels as text: ``exact`` where there is no error.
-
-    Examples
-    --------
-    >>> db_text(31.26), db_text(math.inf), db_text(-math.inf)
-    ('31.3', 'exact', '-inf')
-    """
-    return "exact" if value == math.inf else f"{value:.1f}"
 
 
 def analyze(quantized: QuantizedModel, batches: Iterable[Any], *, reference: FloatModel | None = None) -> LayerTable:

@@ -1,8 +1,7 @@
-"""An error budget: which part of a layer's noise comes from its weights, its input, its bias and its output (Fig. 10)."""
+"""An error budget: how much of a layer's noise comes from weights, input, bias and output (paper §7, Fig. 10)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ import torch
 from qlearn.analysis.lockstep import EXACT_MOVES, reference_of, run_float, walk
 from qlearn.analysis.metrics import NoiseSums, decibels, finite
 from qlearn.analysis.partly import partly
+from qlearn.analysis.site_table import SiteTable
 from qlearn.analysis.text import aligned, db_text
 from qlearn.errors import DataError
 from qlearn.numbers.affine import dequantize
@@ -19,6 +19,8 @@ from qlearn.pipeline.simulate import real_value, run_layer, to_codes
 from qlearn.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
     from torch import Tensor
 
     from qlearn.analysis.lockstep import Step
@@ -93,7 +95,7 @@ class BudgetRow:
 
 
 @dataclass(frozen=True)
-class ErrorBudget(Sequence[BudgetRow]):
+class ErrorBudget(SiteTable[BudgetRow]):
     """What `error_budget` measured.
 
     Parameters
@@ -113,20 +115,6 @@ class ErrorBudget(Sequence[BudgetRow]):
     rows: tuple[BudgetRow, ...]
     network: Mapping[str, float]
     inherited: bool
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[BudgetRow]:
-        return iter(self.rows)
-
-    def __getitem__(self, key: Any) -> Any:
-        if not isinstance(key, str):
-            return self.rows[key]
-        for row in self.rows:
-            if row.site == key:
-                return row
-        raise KeyError(f"no site {key!r}; there are {', '.join(row.site for row in self.rows)}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON."""

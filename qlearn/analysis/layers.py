@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,15 @@ import numpy as np
 from qlearn.analysis.code_use import CodeUse, WeightUse, code_counts
 from qlearn.analysis.lockstep import reference_of, walk
 from qlearn.analysis.metrics import NoiseSums, finite
+from qlearn.analysis.site_table import SiteTable
 from qlearn.analysis.text import aligned, db_text
 from qlearn.errors import DataError
 from qlearn.pipeline.calibrate import input_of
 from qlearn.progress import progress
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import torch
     from numpy.typing import NDArray
 
@@ -103,7 +105,7 @@ _HEADS = ("layer", "op", "SQNR dB", "own dB", "RMSE/S", "own", "cosine", "clippe
 
 
 @dataclass(frozen=True)
-class LayerTable(Sequence[LayerRow]):
+class LayerTable(SiteTable[LayerRow]):
     """One row per site, in the order in which the layers run.
 
     ``table[0]`` is a row, ``table["conv1"]`` the row of that site, ``print(table)`` shows all.
@@ -119,20 +121,6 @@ class LayerTable(Sequence[LayerRow]):
     model: str
     images: int
     rows: tuple[LayerRow, ...]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __iter__(self) -> Iterator[LayerRow]:
-        return iter(self.rows)
-
-    def __getitem__(self, key: Any) -> Any:
-        if not isinstance(key, str):
-            return self.rows[key]
-        for row in self.rows:
-            if row.site == key:
-                return row
-        raise KeyError(f"no site {key!r}; there are {', '.join(row.site for row in self.rows)}")
 
     def worst_first(self, by: str = "own_sqnr_db") -> LayerTable:
         """Return the table with the lowest SQNR at the top: the layer's own (what to mend), or ``"sqnr_db"``."""

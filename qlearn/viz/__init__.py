@@ -6,10 +6,12 @@ pyplot is not used, so nothing is left behind; a notebook shows the Axes that a 
 """
 
 from qlearn.viz.frames import Slider, png
+from qlearn.viz.layers import budget_bars, layer_rmse, layer_sqnr, sensitivity_bars
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
 from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
 from qlearn.viz.strip import STAGES, pipeline_strip
 from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, STYLE, ZERO_POINT, title_of
+from qlearn.viz.surface import channel_ranges, loss_line, loss_surface
 from qlearn.viz.tables import integer_grid, pictures, results_bars
 
 __all__ = [
@@ -21,18 +23,25 @@ __all__ = [
     "STYLE",
     "ZERO_POINT",
     "Slider",
+    "budget_bars",
+    "channel_ranges",
     "clip_ranges",
     "curves",
     "dots",
     "error_curve",
     "histogram_with_range",
     "integer_grid",
+    "layer_rmse",
+    "layer_sqnr",
+    "loss_line",
+    "loss_surface",
     "number_line",
     "pictures",
     "pipeline_strip",
     "png",
     "results_bars",
     "rounding_staircase",
+    "sensitivity_bars",
     "spread",
     "title_of",
     "tradeoff",

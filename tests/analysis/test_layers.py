@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from networks import NETWORKS, make, pictures
+from networks import NETWORKS, pictures
+from quantized_networks import layer_of, quantized_network
 from torch import nn
 
 import qlearn as ql
@@ -23,13 +24,6 @@ from qlearn.pipeline.simulate import QuantizedLayer
 numbers = st.floats(-1e3, 1e3, allow_subnormal=False)
 
 
-def quantized_network(name="residual", recipe=None, seed=0):
-    recipe = recipe or ql.Recipe()
-    net = ql.fold_batch_norm(ql.trace(make(name, seed), pictures(1), name=name))
-    return net, ql.quantize_model(net, recipe, ql.calibrate(net, [pictures(8)], recipe))
-
-
-@pytest.mark.filterwarnings("ignore::qlearn.errors.FallbackWarning")
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("granularity", ["per_tensor", "per_channel"])
 def test_every_number_by_loops(name, granularity):
@@ -77,10 +71,6 @@ def test_every_number_by_loops(name, granularity):
         assert row.codes.entropy_bits == pytest.approx(-sum(s * math.log2(s) for s in shares))
         assert (row.weights is None) == (layer.weight is None)
     assert clipped > 0, "the test needs values outside the ranges"
-
-
-def layer_of(quantized, name):
-    return next(layer for layer in quantized.layers if layer.node.name == name)
 
 
 def test_weights_channel_by_channel():

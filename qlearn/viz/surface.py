@@ -105,7 +105,7 @@ def loss_surface(
     masked = np.ma.masked_invalid(np.maximum(values, low))
     filled = ax.contourf(steps, steps, masked, levels=levels, cmap="Blues", norm="log", extend="max")
     lines = ax.contour(steps, steps, masked, levels=levels[1:], colors="black", linewidths=0.5)
-    ax.clabel(lines, fmt="%.2g", fontsize=8)
+    ax.clabel(lines, fmt=_short, fontsize=8)
     for (label, (first, second)), (colour, marker) in zip((marks or {}).items(), _LOOKS, strict=False):
         ax.plot([second], [first], ls="none", marker=marker, ms=8, color=colour, mec="white", mew=1.0, label=label,
                 clip_on=False, zorder=5)  # fmt: skip
@@ -116,7 +116,9 @@ def loss_surface(
     ax.set_ylabel(ylabel)
     figure = ax.get_figure(root=True)
     assert figure is not None
-    figure.colorbar(filled, ax=ax, label="loss (each line: twice as much)", format="%.2g", ticks=levels)
+    figure.colorbar(
+        filled, ax=ax, label="loss (each line: twice as much)", format=lambda value, _: _short(value), ticks=levels
+    )
     return ax
 
 
@@ -165,3 +167,8 @@ def loss_line(
     if len(losses) > 1:
         ax.legend(frameon=True, framealpha=0.9, edgecolor="none")
     return ax
+
+
+def _short(loss: float) -> str:
+    """Two digits: 0.11, 1.8, 29, 116."""
+    return f"{loss:.2g}" if loss < 10 else f"{loss:.0f}" if loss < 1e5 else f"{loss:.0e}"

@@ -5,6 +5,7 @@ dashed black is the clip range, a red tick is the zero point.
 pyplot is not used, so nothing is left behind; a notebook shows the Axes that a cell returns.
 """
 
+from qlearn.viz.flows import SOURCES, convolution_errors, one_output, ptq_beside_qat
 from qlearn.viz.frames import Slider, png
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
 from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
@@ -17,20 +18,24 @@ __all__ = [
     "FLOAT",
     "LIMIT",
     "QUANTIZED",
+    "SOURCES",
     "STAGES",
     "STYLE",
     "ZERO_POINT",
     "Slider",
     "clip_ranges",
+    "convolution_errors",
     "curves",
     "dots",
     "error_curve",
     "histogram_with_range",
     "integer_grid",
     "number_line",
+    "one_output",
     "pictures",
     "pipeline_strip",
     "png",
+    "ptq_beside_qat",
     "results_bars",
     "rounding_staircase",
     "spread",

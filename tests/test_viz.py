@@ -64,7 +64,7 @@ DRAWINGS = {
         np.eye(3, dtype=int), np.eye(3, dtype=int), np.eye(3, dtype=int), {}
     ),
     "errors": lambda: viz.convolution_errors(DB, title="t"),
-    "errors, all exact": lambda: viz.convolution_errors(dict.fromkeys(viz.SOURCES, float("inf"))),
+    "errors, all exact": lambda: viz.convolution_errors(dict.fromkeys(viz.ERROR_SOURCES, float("inf"))),
     "errors, one negative": lambda: viz.convolution_errors(DB | {"accumulator": -4.7}),
     "pictures": lambda: viz.pictures(PICTURES, ["a", "b", "c"], columns=2, title="t"),
 }

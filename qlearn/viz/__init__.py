@@ -5,7 +5,7 @@ dashed black is the clip range, a red tick is the zero point.
 pyplot is not used, so nothing is left behind; a notebook shows the Axes that a cell returns.
 """
 
-from qlearn.viz.flows import SOURCES, convolution_errors, one_output, ptq_beside_qat
+from qlearn.viz.flows import ERROR_SOURCES, convolution_errors, one_output, ptq_beside_qat
 from qlearn.viz.frames import Slider, png
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
 from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
@@ -15,10 +15,10 @@ from qlearn.viz.tables import integer_grid, pictures, results_bars
 
 __all__ = [
     "ERROR",
+    "ERROR_SOURCES",
     "FLOAT",
     "LIMIT",
     "QUANTIZED",
-    "SOURCES",
     "STAGES",
     "STYLE",
     "ZERO_POINT",

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
-SOURCES = ("input", "weight", "bias", "accumulator", "requantization")
-"""The sources of error in a fixed-point convolution: the paper's Fig. 10a."""
+ERROR_SOURCES = ("input", "weight", "bias", "accumulator", "requantization")
+"""The places where a fixed-point convolution loses precision (paper Fig. 10a)."""
 
 _WAYS = {
     "QAT": ("trained network", "insert fake quantization", "train on", "quantize", "int8 network"),
@@ -123,7 +123,7 @@ def convolution_errors(sqnr_db: Mapping[str, float], *, title: str = "", ax: Axe
     Parameters
     ----------
     sqnr_db : mapping of source to float
-        One number for each of `SOURCES`: the SQNR of the output, in dB, with that source alone; inf where it is exact.
+        For each of `ERROR_SOURCES` the SQNR of the output in dB, with that source alone; inf where it is exact.
     title : str
     ax : Axes, optional
 
@@ -134,13 +134,15 @@ def convolution_errors(sqnr_db: Mapping[str, float], *, title: str = "", ax: Axe
 
     Examples
     --------
-    >>> ax = convolution_errors(dict.fromkeys(SOURCES, 40.0) | {"accumulator": float("inf")})
+    >>> ax = convolution_errors(dict.fromkeys(ERROR_SOURCES, 40.0) | {"accumulator": float("inf")})
     >>> [text.get_text() for text in ax.texts if "accumulator" in text.get_text()]
     ['4 accumulator\nexact']
     """
-    if set(sqnr_db) != set(SOURCES):
-        wrong = sorted(set(sqnr_db) ^ set(SOURCES))
-        raise QLearnError(f"convolution_errors takes one number for each of {', '.join(SOURCES)}: look at {wrong[0]!r}")
+    if set(sqnr_db) != set(ERROR_SOURCES):
+        wrong = sorted(set(sqnr_db) ^ set(ERROR_SOURCES))
+        raise QLearnError(
+            f"convolution_errors takes one number for each of {', '.join(ERROR_SOURCES)}: look at {wrong[0]!r}"
+        )
     ax = axes_for(ax, title, size=(SIZE[0], 3.3))
     _box(ax, (0.0, 1.6), (1.25, 0.8), "input\nfloat", FLOAT)
     _box(ax, (2.85, 3.75), (1.5, 0.75), "weights\nfloat", FLOAT)
@@ -151,7 +153,7 @@ def convolution_errors(sqnr_db: Mapping[str, float], *, title: str = "", ax: Axe
     for begin, end in ways:
         ax.annotate("", end, begin, arrowprops=_ARROW)
     places = ((1.97, 2.0), (3.6, 3.12), (3.6, 0.92), (5.4, 2.0), (7.45, 2.0))
-    for number, (source, place) in enumerate(zip(SOURCES, places, strict=True), start=1):
+    for number, (source, place) in enumerate(zip(ERROR_SOURCES, places, strict=True), start=1):
         value = sqnr_db[source]
         _mark(ax, place, f"{number} {source}\n{'exact' if math.isinf(value) else f'{value:.1f} dB'}")
     ax.set_xlim(-0.1, 10.1)

@@ -22,6 +22,7 @@ PICTURES = np.zeros((3, 4, 4, 3), np.uint8)
 ODD = [float("inf"), float("-inf"), float("nan"), 0.0, -3.0, 40.0]
 SITES = [f"blocks.{i}.depthwise.conv" for i in range(6)]
 RANGES = np.stack([-np.arange(5.0), np.arange(5.0) / 2], axis=1)
+DB = {"input": 46.4, "weight": 46.8, "bias": 97.5, "accumulator": float("inf"), "requantization": 44.8}
 
 DRAWINGS = {
     "strip": lambda: viz.pipeline_strip("fold"),
@@ -82,6 +83,16 @@ DRAWINGS = {
     "loss line": lambda: viz.loss_line([0, 1], {"a": [1, 2], "b": [3, 4]}, {"float": (0, 1)}, title="t"),
     "loss line with a hole": lambda: viz.loss_line([0, 1], {"a": [1, float("inf")]}),
     "loss line of nothing": lambda: viz.loss_line([], {}),
+    "ways": lambda: viz.ptq_beside_qat(title="t"),
+    "ways without a title": viz.ptq_beside_qat,
+    "one output": lambda: viz.one_output([[4, 0], [3, 6]], [[4, -2], [1, 3]], [[16, 0], [3, 18]], {"sum": "37"}),
+    "one output of a 1x1 filter": lambda: viz.one_output([[4]], [[5]], [[20]], {"sum": "20", "M": "2"}, title="t"),
+    "one output, no chain": lambda: viz.one_output(
+        np.eye(3, dtype=int), np.eye(3, dtype=int), np.eye(3, dtype=int), {}
+    ),
+    "errors": lambda: viz.convolution_errors(DB, title="t"),
+    "errors, all exact": lambda: viz.convolution_errors(dict.fromkeys(viz.ERROR_SOURCES, float("inf"))),
+    "errors, one negative": lambda: viz.convolution_errors(DB | {"accumulator": -4.7}),
     "pictures": lambda: viz.pictures(PICTURES, ["a", "b", "c"], columns=2, title="t"),
 }
 
@@ -109,6 +120,12 @@ def test_callers_axes_are_used():
     ax = Figure().subplots()
     assert viz.curves([1, 2], {"a": [1, 2]}, title="mine", ax=ax) is ax
     assert viz.title_of(ax) == "mine"
+
+
+def test_errors_say_how_strong_they_are():
+    shown = [text.get_text() for text in viz.convolution_errors(DB).texts]
+    assert "1 input\n46.4 dB" in shown
+    assert "4 accumulator\nexact" in shown
 
 
 def test_title_of_a_new_figure():
@@ -144,6 +161,9 @@ REFUSED = {
     "at most 3 marks": lambda: viz.loss_surface([0, 1], np.ones((2, 2)), dict.fromkeys("abcd", (0, 0))),
     "at most 3 lines": lambda: viz.loss_line([0], {name: [1] for name in "abcd"}),
     "loss_line: 'a' has 1 values, 2 are": lambda: viz.loss_line([0, 1], {"a": [1]}),
+    "one_output takes three matrices of one shape": lambda: viz.one_output([[1]], [[1, 2]], [[1]], {}),
+    "look at 'bias'": lambda: viz.convolution_errors({key: 1.0 for key in DB if key != "bias"}),
+    "look at 'luck'": lambda: viz.convolution_errors(DB | {"luck": 1.0}),
     "3, 4, 4, 3.* with 1 captions": lambda: viz.pictures(PICTURES, ["a"]),
     "0 captions": lambda: viz.pictures(PICTURES[:0], []),
     "as many values and texts as frames, got 2, 1 and 1": lambda: viz.Slider(

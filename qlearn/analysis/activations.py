@@ -259,5 +259,7 @@ def _function_of(node: Node) -> str | None:
     if node.op == "unary":
         return str(node.attrs["function"])
     if node.op == "clamp":
+        if any(isinstance(limit, torch.Tensor) for limit in node.attrs["clamp"]):  # one per channel: no ReLU6 any more
+            return None
         return next((name for name, limits in CLAMPS.items() if tuple(node.attrs["clamp"]) == limits), None)
     return None

@@ -102,6 +102,15 @@ def test_exchanging_the_activation_of_a_network():
     assert torch.equal(back(x), net(x))
 
 
+def test_limits_per_channel_are_no_relu6():
+    net = ql.trace(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), torch.nn.ReLU6()), torch.zeros(1, 1, 2, 2))
+    limits = (torch.zeros(2), torch.tensor([6.0, 3.0]))
+    moved = net.with_nodes(node.with_attrs(clamp=limits) if node.op == "clamp" else node for node in net.nodes)
+    with pytest.raises(DataError, match="has no relu or relu6"):
+        ql.with_activation(moved, "silu")
+    assert ql.with_activation(net, "silu").nodes[-1].op == "unary"
+
+
 def test_what_does_not_fit_is_refused():
     net = ql.trace(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)), torch.zeros(1, 1, 2, 2))
     with pytest.raises(DataError, match="no function 'gelu'; there are relu, relu6"):

@@ -46,7 +46,12 @@ class SiteObservers:
     images: int = 0
 
     def __post_init__(self) -> None:
-        self._groups = {site: share_statistics(calibrators) for site, calibrators in self.sites.items()}
+        self._groups = {site: self._groups_at(site) for site in self.sites}
+
+    def _groups_at(self, site: str) -> list[_Group]:
+        """Group the calibrators of a site; each group goes by the name of the one that observes for it."""
+        names = {id(mine): choice.calibrator for choice, mine in zip(self.choices, self.sites[site], strict=True)}
+        return [_Group(names[id(leader)], leader, rest) for leader, *rest in share_statistics(self.sites[site])]
 
     @classmethod
     def of(cls, names: Iterable[str], choices: Sequence[TensorRecipe]) -> Self:
@@ -66,13 +71,12 @@ class SiteObservers:
     def _observe(self, site: str, value: Tensor) -> None:
         rows = None
         for group in self._groups[site]:
-            leader = group[0]
-            with noted(site, self._name_of(site, leader), value):
+            leader = group.leader
+            with noted(site, group.name, value):
                 if can_share(leader):
                     rows = rows_of(value, None) if rows is None else rows
                     leader.observe_rows(rows)
-                    for follower in group[1:]:
-                        follower.statistic = leader.statistic  # type: ignore[attr-defined]  # of the same kind
+                    group.read_along()
                 else:
                     leader.observe(value)
 
@@ -81,15 +85,24 @@ class SiteObservers:
         for site, calibrators in self.sites.items():
             theirs = {id(mine): other for mine, other in zip(calibrators, other.sites[site], strict=True)}
             for group in self._groups[site]:
-                leader = group[0]
-                with noted(site, self._name_of(site, leader), None):
-                    leader.merge(theirs[id(leader)])
-                for follower in group[1:]:
-                    follower.statistic = leader.statistic  # type: ignore[attr-defined]  # of the same kind
+                with noted(site, group.name, None):
+                    group.leader.merge(theirs[id(group.leader)])
+                group.read_along()
         self.images += other.images
 
-    def _name_of(self, site: str, wanted: Calibrator) -> str:
-        return next(c.calibrator for c, mine in zip(self.choices, self.sites[site], strict=True) if mine is wanted)
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Calibrators of one site with the same statistic."""
+
+    name: str
+    leader: Calibrator
+    followers: list[Calibrator]
+
+    def read_along(self) -> None:
+        """Give the followers the leader's statistic."""
+        for follower in self.followers:
+            follower.statistic = self.leader.statistic  # type: ignore[attr-defined]  # of the same kind
 
 
 def observe_here(
@@ -187,12 +200,12 @@ class noted:  # noqa: N801  (a context manager, read as a word)
     """Add site, calibrator and shape to whatever is raised inside."""
 
     def __init__(self, site: str, name: str, value: Tensor | None) -> None:
-        shape = "" if value is None else f", values of shape {tuple(value.shape)}"
-        self.note = f"at site {site!r}, calibrator {name!r}{shape}"
+        self.site, self.name, self.value = site, name, value
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is not None:
-            error.add_note(self.note)
+            shape = "" if self.value is None else f", values of shape {tuple(self.value.shape)}"
+            error.add_note(f"at site {self.site!r}, calibrator {self.name!r}{shape}")

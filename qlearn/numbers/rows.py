@@ -77,7 +77,10 @@ def rows_of(x: Tensor | ArrayLike, channel_axis: int | None) -> Rows:
 
 def _tensor_of(x: ArrayLike) -> Tensor:
     """Copy anything array-like; masked, text, object and long double arrays are refused."""
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # lists of different lengths
+        raise CalibrationError(f"a calibrator needs floating point values, got {type(x).__name__}: {error}") from error
     if isinstance(x, np.ma.MaskedArray) or array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise CalibrationError(f"a calibrator needs floating point values, got {type(x).__name__} of {array.dtype}")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=True))

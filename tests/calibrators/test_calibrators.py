@@ -91,7 +91,7 @@ def test_one_sided_channels_do_not_depend_on_their_neighbours(make):
 
 
 @pytest.mark.parametrize("make", MAKERS)
-@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-300, 1e300])
+@pytest.mark.parametrize("scale", [5e-324, 1e-310, 1e-300, 1e300, 5.9e307])
 def test_float64_beyond_float32_is_counted_and_gives_the_observed_range_or_less(make, scale):
     x = torch.tensor([-3.0, -1.0, 0.5, 2.0], dtype=torch.float64) * scale
     for bits in (4, 8):
@@ -105,6 +105,9 @@ ODD = {
     "long double": np.ones(3, np.longdouble),
     "objects": np.array([1.0, None], object),
     "text": ["a"],
+    "lists of different lengths": [[1.0], [1.0, 2.0]],
+    "a mapping": {"x": 1.0},
+    "complex": torch.ones(3, dtype=torch.complex64),
     "masked": np.ma.masked_array([1.0, 2.0], [True, False]),
     "sparse": torch.eye(3).to_sparse(),
     "meta": torch.ones(3, device="meta"),
@@ -253,6 +256,12 @@ def test_life_cycle(make):
         (lambda: MovingAverageCalibrator(new_weight=1.5), "got 1.5"),
         (lambda: PercentileCalibrator(percent="99"), "got '99'"),
         (lambda: PercentileCalibrator(percent=True), "got True"),
+        (lambda: PercentileCalibrator(percent=None), "share to keep.*got None"),
+        (lambda: PercentileCalibrator(percent=np.array([99.0, 98.0])), "share to keep.*got array"),
+        (lambda: MeanStdCalibrator(k=math.inf), "got inf"),
+        (lambda: MeanStdCalibrator(k=1j), "got 1j"),
+        (lambda: MovingAverageCalibrator(new_weight=True), "got True"),
+        (lambda: MovingAverageCalibrator(new_weight="0.1"), "got '0.1'"),
         (lambda: MinMaxCalibrator(channel_axis=1.0), "whole number or None: got 1.0"),
         (lambda: MinMaxCalibrator(channel_axis=True), "got True"),
     ],
@@ -260,6 +269,15 @@ def test_life_cycle(make):
 def test_wrong_parameters_are_refused(make, message):
     with pytest.raises(CalibrationError, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("scheme", ["affine", None, 8])
+def test_a_range_is_computed_for_a_scheme_not_for_its_name(make, scheme):
+    calibrator = make()
+    calibrator.observe(torch.ones(3))
+    with pytest.raises(CalibrationError, match="a range is computed for a scheme"):
+        calibrator.compute_range(scheme)
 
 
 @pytest.mark.parametrize("bins", [100, 1, 2.0, "x", True, 2**15])

@@ -117,6 +117,23 @@ def test_wrong_shapes_are_refused():
         histogram.merge(StreamingHistogram(16, channels=2))
 
 
+@pytest.mark.parametrize("channels", [0, -1, 1.5, "2"])
+def test_channels_are_checked_at_once(channels):
+    with pytest.raises(NumbersError, match="channels must be an integer from 1"):
+        StreamingHistogram(8, channels=channels)
+
+
+def test_what_is_no_tensor_or_no_histogram_is_refused():
+    histogram = filled([[1.0]], 8)
+    for values in ([[1.0]], np.ones((1, 1)), None):
+        with pytest.raises(NumbersError, match="expected a tensor"):
+            histogram.add(values)
+    for other in (None, histogram.counts):
+        with pytest.raises(NumbersError, match="only another StreamingHistogram"):
+            histogram.merge(other)
+    assert histogram.total.tolist() == [1]
+
+
 def test_large_batches_are_counted_in_chunks():
     x = torch.randn(1, 200_000, generator=torch.Generator().manual_seed(2))
     histogram = StreamingHistogram(128)

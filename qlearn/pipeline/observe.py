@@ -51,7 +51,8 @@ class SiteObservers:
     def _groups_at(self, site: str) -> list[_Group]:
         """Group the calibrators of a site; each group goes by the name of the one that observes for it."""
         names = {id(mine): choice.calibrator for choice, mine in zip(self.choices, self.sites[site], strict=True)}
-        return [_Group(names[id(leader)], leader, rest) for leader, *rest in share_statistics(self.sites[site])]
+        groups = share_statistics(self.sites[site])
+        return [_Group(names[id(leader)], leader, rest, can_share(leader)) for leader, *rest in groups]
 
     @classmethod
     def of(cls, names: Iterable[str], choices: Sequence[TensorRecipe]) -> Self:
@@ -71,14 +72,13 @@ class SiteObservers:
     def _observe(self, site: str, value: Tensor) -> None:
         rows = None
         for group in self._groups[site]:
-            leader = group.leader
             with noted(site, group.name, value):
-                if can_share(leader):
+                if group.takes_rows:
                     rows = rows_of(value, None) if rows is None else rows
-                    leader.observe_rows(rows)
+                    group.leader.observe_rows(rows)  # type: ignore[attr-defined]
                     group.read_along()
                 else:
-                    leader.observe(value)
+                    group.leader.observe(value)
 
     def merge(self, other: SiteObservers) -> None:
         """Take over what a worker saw."""
@@ -93,11 +93,12 @@ class SiteObservers:
 
 @dataclass(frozen=True, eq=False)
 class _Group:
-    """Calibrators of one site with the same statistic."""
+    """Calibrators of one site with the same statistic, which the leader fills."""
 
     name: str
     leader: Calibrator
     followers: list[Calibrator]
+    takes_rows: bool
 
     def read_along(self) -> None:
         """Give the followers the leader's statistic."""

@@ -99,7 +99,7 @@ def exact(percent: float) -> Fraction:
 
 def absolute_percentile(histogram: StreamingHistogram, percent: Fraction) -> NDArray[np.float64]:
     """Return, per channel, the upper edge of the bin in which the percentile of |x| falls, shape (channels,)."""
-    edge = _bins_that_keep(folded(histogram), percent)
+    edge = _bins_that_keep(histogram.counts_of_absolute, percent)
     return np.asarray(edge * histogram.widths)
 
 
@@ -108,13 +108,6 @@ def upper_percentile(histogram: StreamingHistogram, percent: Fraction, *, flippe
     counts = histogram.counts.numpy()
     edge = _bins_that_keep(counts[:, ::-1] if flipped else counts, percent)
     return np.asarray((edge - histogram.bins) * histogram.widths)
-
-
-def folded(histogram: StreamingHistogram) -> NDArray[np.int64]:
-    """Return the counts of |x| in [i w, (i + 1) w), shape (channels, bins)."""
-    counts = histogram.counts.numpy()
-    bins = histogram.bins
-    return np.asarray(counts[:, bins:] + counts[:, :bins][:, ::-1])
 
 
 def _bins_that_keep(counts: NDArray[np.int64], percent: Fraction) -> NDArray[np.int64]:

@@ -80,6 +80,12 @@ class StreamingHistogram:
         """Width of one bin, shape (channels,)."""
         return np.asarray(np.ldexp(1.0, self.exponents))
 
+    @property
+    def counts_of_absolute(self) -> NDArray[np.int64]:
+        """Counts of |x|: bin i from i * w to (i + 1) * w, shape (channels, bins)."""
+        counts = self.counts.numpy()
+        return np.asarray(counts[:, self.bins :] + counts[:, : self.bins][:, ::-1])
+
     def add(self, values: Tensor | Rows) -> None:
         """Count values of shape (channels, n), floating point, finite; or rows that are checked already.
 

@@ -99,5 +99,5 @@ def _extremes(values: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]
         found = [tuple(torch.aminmax(values, dim=1))]
     else:
         found = [tuple(extreme.reshape(1) for extreme in torch.aminmax(row)) for row in values]
-    lo, hi = (torch.cat(side).to("cpu", torch.float64).numpy() for side in zip(*found, strict=True))
+    lo, hi = (torch.cat(side).cpu().double().numpy() for side in zip(*found, strict=True))
     return lo, hi

@@ -10,7 +10,6 @@ import torch
 
 import qlearn as ql
 from qlearn.calibrators.entropy import best_window
-from qlearn.calibrators.percentile import folded
 from qlearn.numbers.histogram import StreamingHistogram
 from qlearn.numbers.qparams import SMALLEST_SCALE, ClipRange
 
@@ -75,7 +74,7 @@ def test_entropy_picks_the_bin_of_the_plain_loop(name, shape):
         r = range_of("entropy", shape, scheme, bins=bins)
         histogram = StreamingHistogram(bins)
         histogram.add(SHAPES[shape]()[None])
-        counts = folded(histogram)[0] if scheme.symmetric else histogram.counts[0].numpy()
+        counts = histogram.counts_of_absolute[0] if scheme.symmetric else histogram.counts[0].numpy()
         kept = loop_window(counts.tolist(), 0 if scheme.symmetric else bins, levels)
         x = raw(shape)
         threshold = math.inf if kept is None else kept * histogram.widths[0]
@@ -90,7 +89,7 @@ def test_entropy_picks_the_bin_of_the_plain_loop_at_full_resolution(name, shape)
     scheme = ql.scheme(name)
     histogram = StreamingHistogram()
     histogram.add(SHAPES[shape]()[None])
-    counts = folded(histogram)[0] if scheme.symmetric else histogram.counts[0].numpy()
+    counts = histogram.counts_of_absolute[0] if scheme.symmetric else histogram.counts[0].numpy()
     origin, levels = (0, 128) if scheme.symmetric else (2048, 256)
     assert best_window(counts, origin, levels) == loop_window(counts.tolist(), origin, levels)
 
@@ -120,7 +119,7 @@ def test_entropy_beside_the_best(capsys):
 def test_entropy_collapses_after_relu_without_the_repair_of_the_zero_bin():
     histogram = StreamingHistogram()
     histogram.add(SHAPES["relu"]()[None])
-    counts = folded(histogram)[0]
+    counts = histogram.counts_of_absolute[0]
     unrepaired = np.concatenate([[0], counts])  # a bin in front takes the repair, and zero keeps its peak
     assert best_window(unrepaired, 0, 128) < 0.6 * best_window(counts, 0, 128)
 

@@ -13,7 +13,7 @@ import torch
 import qlearn as ql
 from qlearn.calibrators.entropy import best_window
 from qlearn.numbers.histogram import StreamingHistogram
-from qlearn.pipeline.calibrate import calibration_sites
+from qlearn.pipeline.calibrate import calibration_plan
 from qlearn.pipeline.observe import SiteObservers
 from qlearn.zoo.load import load_module
 from qlearn.zoo.models.mobilenet import MobileNetV1
@@ -82,9 +82,8 @@ def test_one_pass_for_everything(capsys, benchmark, module, fused, batch):
     Nothing is kept from round to round: a tensor that stays at the top of the heap decides whether the pages of the
     activations go back to the system and are faulted in again, which alone can double the time of a forward pass.
     """
-    choices = [recipe.activations for recipe in RECIPES]
-    everything = SiteObservers.of(calibration_sites(fused), choices)
-    minmax = SiteObservers.of(calibration_sites(fused), choices[:1])
+    plans = [calibration_plan(fused, recipe) for recipe in RECIPES]
+    everything, minmax = SiteObservers.of(plans), SiteObservers.of(plans[:1])
     count = 0
 
     def std_mean(node, value):
@@ -170,8 +169,7 @@ def test_entropy_search_as_onnxruntime_defines_it(capsys, benchmark, shape):
 
 
 def test_all_thresholds_of_the_network(capsys, benchmark, fused, batch):
-    choices = [recipe.activations for recipe in RECIPES]
-    observers = SiteObservers.of(calibration_sites(fused), choices)
+    observers = SiteObservers.of([calibration_plan(fused, recipe) for recipe in RECIPES])
     observers.run(fused, batch)
     scheme = ql.scheme("affine")
 

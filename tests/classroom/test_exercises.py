@@ -193,6 +193,11 @@ def _searched(values, thresholds, bits, *, clamp=True, power=2):
     return min(thresholds, key=noise)
 
 
+def _energy_edge(counts, share, *, centre=0.5):
+    energy = np.array(counts) * (np.arange(len(counts)) + centre) ** 2
+    return int(np.argmax(energy.cumsum() >= share * energy.sum())) + 1
+
+
 WRONG = [
     ("00.1", lambda n, b: n * b // 8, "input     weights=3, bits=4"),
     ("00.1", lambda n, b: n * b / 8, "an integer is expected, this is a float"),
@@ -247,6 +252,17 @@ WRONG = [
     ("04.5", lambda v, t, b: _searched(v, t, b, power=1), "fails"),
     ("04.6", "a", 'not "a"'),
     ("04.6", "b", "counts do not know who came first"),
+    ("10.1", lambda m, a, n, b: (m + n, (a + b) / 2), "fails"),
+    ("10.1", lambda m, a, n, b: (m * a + n * b) / (m + n), "shape () instead of (2,)"),
+    ("10.2", lambda s: 2.0 ** np.floor(np.log2(s)), "Yours     0.25\n  Expected  0.5"),
+    ("10.2", lambda s: 2.0 ** (np.floor(np.log2(s)) + 1), "Yours     0.5\n  Expected  0.25"),
+    ("10.3", lambda c, s: int(np.argmax(np.cumsum(c) >= s * np.sum(c))) + 1, "Yours     1\n  Expected  2"),
+    ("10.3", lambda c, s: _energy_edge(c, s, centre=0.0), "fails"),
+    ("10.3", lambda c, s: _energy_edge(c, s) - 1, "Yours     1\n  Expected  2"),
+    ("10.4", "a", "Reverse their order"),
+    ("10.4", "c", 'not "c"'),
+    ("10.5", "a", "from machine to machine"),
+    ("10.5", "c", 'not "c"'),
 ]
 
 

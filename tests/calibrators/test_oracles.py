@@ -124,6 +124,13 @@ def test_entropy_collapses_after_relu_without_the_repair_of_the_zero_bin():
     assert best_window(unrepaired, 0, 128) < 0.6 * best_window(counts, 0, 128)
 
 
+def test_entropy_takes_the_widest_of_equal_windows():
+    """Sixteen full bins lose sixteen values of 16e12, all 32 bins lose none: both divergences are 0 within 1e-9."""
+    counts = np.array([10**12] * 16 + [1] * 16)
+    assert best_window(counts, 0, 2) == loop_window(counts.tolist(), 0, 2) == 32
+    assert best_window(counts[:16], 0, 2) == 16
+
+
 def test_entropy_keeps_data_that_lie_away_from_zero():
     scheme = ql.scheme("symmetric")
     r = range_of("entropy", "all negative", scheme)

@@ -53,7 +53,7 @@ class ClipRange:
     hi: NDArray[np.float64]
 
     def __init__(self, lo: ArrayLike, hi: ArrayLike) -> None:
-        lo_array, hi_array = (_frozen(bound, np.float64) for bound in (lo, hi))
+        lo_array, hi_array = _frozen(lo, np.float64), _frozen(hi, np.float64)
         if lo_array.shape != hi_array.shape or lo_array.ndim > 1:
             raise NumbersError(f"lo and hi need the same shape, () or (C,): got {lo_array.shape} and {hi_array.shape}")
         if not (np.isfinite(lo_array).all() and np.isfinite(hi_array).all()):
@@ -76,9 +76,7 @@ class ClipRange:
         """Number of channels C, or None for one range per tensor."""
         return None if self.lo.ndim == 0 else int(self.lo.shape[0])
 
-    def __reduce__(
-        self,
-    ) -> tuple[Any, ...]:  # a copy is frozen and checked too: pickle forgets that arrays are read-only
+    def __reduce__(self) -> tuple[Any, ...]:  # through __init__: pickle alone forgets that arrays are read-only
         return type(self), (self.lo, self.hi)
 
     def __eq__(self, other: object) -> bool:

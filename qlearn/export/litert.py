@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from qlearn.errors import ExportError
 from qlearn.export.litert_build import LiteBuilder, refuse
 from qlearn.export.litert_layers import emit
@@ -61,16 +59,15 @@ def export_litert(model: IntegerModel, path: str | os.PathLike[str]) -> None:
 
 def litert_graph(model: IntegerModel) -> LiteGraph:
     """Return what the file says, as plain values."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    first = model.layers[0]
-    zeros = np.full((1, *model.input_shape), int(first.output.zero_point), first.output.dtype)
-    model.run_codes(zeros, watch=lambda layer, codes: shapes.update({layer.name: codes.shape}))
     if model.policy == "xnnpack":
         _check_means(model)
-    builder = LiteBuilder()
-    sites = {first.name: builder.site(first.name, shapes[first.name], first.output, first.name)}
+    builder, first = LiteBuilder(), model.layers[0]
+    sites = {first.name: builder.site(first.name, (1, *model.input_shape), first.output, first.name)}
     for layer in model.layers[1:]:
-        sites[layer.name] = emit(builder, layer, [sites[name] for name in layer.inputs], shapes[layer.name])
+        shape = model.site_shapes[layer.name]
+        if shape is None:
+            raise refuse(layer, f"it runs in float ({layer.attrs.get('reason', 'no integer kernel')}). Replace it")
+        sites[layer.name] = emit(builder, layer, [sites[name] for name in layer.inputs], shape)
     return builder.graph([sites[first.name]], [sites[model.output]], model.name)
 
 

@@ -136,7 +136,7 @@ class Importer:
     def our_shape(self, index: int) -> tuple[int, ...]:
         """Return the shape of an activation in our layout."""
         shape = self.tensor(index).shape
-        if not 2 <= len(shape) <= 6 or shape[0] != 1:
+        if not 1 <= len(shape) <= 6 or shape[0] != 1:
             raise ModelFileError(f"tensor {self.tensor(index).name!r} of shape {shape}: qlearn takes a batch of one")
         return our_shape(shape)
 

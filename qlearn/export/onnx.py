@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qlearn.errors import ExportError
@@ -11,6 +10,7 @@ from qlearn.export.onnx_build import OnnxBuilder, OnnxEnd, OnnxGraph, Site, chec
 from qlearn.export.onnx_layers import emit
 from qlearn.export.onnx_parts import clamped
 from qlearn.export.onnx_write import onnx_bytes
+from qlearn.integer.files import write_whole
 
 if TYPE_CHECKING:
     import os
@@ -58,10 +58,7 @@ def export_onnx(model: IntegerModel, path: str | os.PathLike[str], *, integers: 
             f"export model.with_policy({PROFILE!r})"
         )
     content = onnx_bytes(onnx_graph(model, integers=integers), model.name, metadata(model))
-    try:
-        Path(path).write_bytes(content)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror})") from error
+    write_whole(path, content, ExportError)
 
 
 def onnx_graph(model: IntegerModel, *, integers: bool = False) -> OnnxGraph:

@@ -32,8 +32,8 @@ WINDOWED_OPS = frozenset({"conv2d", "avg_pool2d", "max_pool2d"})
 WIDE_LIMIT = 2**47
 """64-bit accumulators have 48 bits: the rest is for the mantissa of 15 bits (`requantize_wide`), as in LiteRT."""
 
-LARGEST_MULTIPLIER, LARGEST_WIDE_MULTIPLIER = 2.0**16, 2.0**8
-"""Output steps of one step of an accumulator. Beyond, the shifts of some profile leave their integers."""
+LARGEST_MULTIPLIER, LARGEST_WIDE_MULTIPLIER = 2.0**30, 2.0**8
+"""Output steps of one step of an accumulator. Beyond, products leave int64; LiteRT sets the limit of 64-bit sums."""
 
 MAX_ELEMENTS = 2**24
 """Elements of the largest tensor of a file: five times the largest of MobileNet at 224 x 224."""
@@ -80,6 +80,24 @@ def check_model(layers: Sequence[IntegerLayer], input_shape: Shape, output: str)
     if output not in shapes:
         raise KernelError(f"the output {output!r} is no layer")
     return shapes
+
+
+def multiplier(layer: IntegerLayer, inputs: Sequence[QParams]) -> float:
+    """Return how many output steps one step of what a layer sums up is: the largest, where there are several.
+
+    Examples
+    --------
+    >>> from qlearn.integer.layers import IntegerLayer
+    >>> from qlearn.numbers.qparams import QParams
+    >>> fine, coarse = QParams(0.25, 0, -128, 127), QParams(0.5, 0, -128, 127)
+    >>> multiplier(IntegerLayer("sum", "add", ("a", "b"), fine), [fine, coarse])
+    2.0
+    """
+    if layer.op in TABLE_OPS or layer.op in SHARING_OPS or layer.op == "float" or not inputs:
+        return 1.0
+    scales = [float(q.scale) for q in inputs]
+    factor = 1.0 if layer.weight_qparams is None else float(layer.weight_qparams.scale.max())
+    return (math.prod(scales) if layer.op == "multiply" else max(scales) * factor) / float(layer.output.scale)
 
 
 def largest_sum(layer: IntegerLayer, inputs: Sequence[QParams], shapes: Sequence[Shape | None]) -> int:
@@ -170,15 +188,11 @@ def _check_scales(layer: IntegerLayer, inputs: Sequence[QParams]) -> None:
         raise KernelError(
             f"layer {layer.name!r}: a table of {layer.attrs.get('function', 'softmax')} needs 8-bit codes"
         )
-    if layer.op in TABLE_OPS or layer.op in SHARING_OPS or layer.op == "float" or not inputs:
-        return
-    scales = [float(q.scale) for q in inputs]
-    factor = 1.0 if layer.weight_qparams is None else float(layer.weight_qparams.scale.max())
-    multiplier = (math.prod(scales) if layer.op == "multiply" else max(scales) * factor) / float(layer.output.scale)
+    ratio = multiplier(layer, inputs)
     largest = LARGEST_WIDE_MULTIPLIER if _is_wide(layer) else LARGEST_MULTIPLIER
-    if multiplier >= largest:
+    if ratio >= largest:
         raise KernelError(
-            f"layer {layer.name!r}: its output has steps of {float(layer.output.scale):.3g}, {multiplier:.3g} times "
+            f"layer {layer.name!r}: its output has steps of {float(layer.output.scale):.3g}, {ratio:.3g} times "
             f"finer than what it is computed from (at most {largest:.0f} times): out of all proportion. "
             "Was it almost 0 on all pictures at calibration? Calibrate on others, or keep it in float"
         )

@@ -65,17 +65,37 @@ def save(model: IntegerModel, path: str | os.PathLike[str]) -> None:
     text = np.frombuffer(json.dumps(graph).encode(), np.uint8)
     np.savez(buffer, allow_pickle=False, graph=text, **arrays)
     body = buffer.getvalue()
+    head = MAGIC + FORMAT_VERSION.to_bytes(4, "little") + hashlib.sha256(body).digest()
+    write_whole(path, head + body, ModelFileError)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes, refusal: type[QLearnError]) -> None:
+    """Write a file through a temporary one beside it, so that nobody ever finds half of it.
+
+    Parameters
+    ----------
+    path : path-like
+    content : bytes
+    refusal : type
+        The error to raise if it cannot be written.
+    """
     target = Path(path)
-    if target.is_dir() or not target.name:
-        raise ModelFileError(f"{path}: cannot be written (it is a folder): name a file such as net.qlearn")
-    temporary = target.with_name(target.name + ".part")
     try:
-        temporary.write_bytes(MAGIC + FORMAT_VERSION.to_bytes(4, "little") + hashlib.sha256(body).digest() + body)
-        temporary.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise ModelFileError(f"{target}: cannot be written ({error.strerror})") from error
+        if target.is_dir() or not target.name:
+            raise refusal(f"{path}: cannot be written (it is a folder): name a file in it")
+        temporary = target.with_name(target.name + ".part")
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        if isinstance(error, QLearnError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise refusal(f"{str(path)!r}: cannot be written ({reason})") from error
 
 
 def load(path: str | os.PathLike[str]) -> IntegerModel:
@@ -120,7 +140,8 @@ def open_model_file(path: Path) -> Iterator[BinaryIO]:
     except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
         if isinstance(error, ModelFileError):
             raise
-        raise ModelFileError(f"{path}: cannot be read ({getattr(error, 'strerror', error)})") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelFileError(f"{path}: cannot be read ({reason})") from error
 
 
 def _checked_body(path: Path) -> bytes:

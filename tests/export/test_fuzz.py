@@ -1,4 +1,4 @@
-"""Ten thousand damaged model files of each kind: refused with our error, or loaded and run, quickly and in little memory.
+"""Ten thousand damaged files of each kind: refused with our error, or loaded and run, quickly and in little memory.
 
 Time is measured for every file. Memory is what the process occupies at most while all of them are tried, beyond what it
 occupied before, so no single file takes more. Linux counts that; elsewhere only the time is measured.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from integer_networks import everything, inputs
+from integer_networks import everything
 
 import qlearn as ql
 from qlearn.errors import ModelFileError, QLearnError
@@ -155,7 +155,7 @@ class Meter:
     def report(self, what, capsys, count=COUNT):
         with capsys.disabled():
             print(f"\n  {what}: {self.count} mutations, {self.count - self.loaded} refused, {self.loaded} loaded, "
-                  f"{self.ran} ran; slowest {self.slowest:.2f} s, at most {self.most / 2**20:.1f} MiB", end="")  # fmt: skip
+                  f"{self.ran} ran; slowest {self.slowest:.2f} s, {self.most / 2**20:.1f} MiB", end="")  # fmt: skip
         assert self.count >= count
         assert self.slowest < SECONDS
         assert self.most < MEMORY

@@ -37,6 +37,8 @@ REFUSED = {
     "zero points": (with_layer("pointwise", **weights(3)), "'pointwise' .* weights have zero points other than 0"),
     "wide weights": (with_layer("pointwise", **weights(0, 10)), "'pointwise' .* weights have more than 8 bits"),
     "wide bias": (with_layer("pointwise", bias=np.zeros(8, np.int64)), "'pointwise' .* bias of int64"),
+    "wrapping": (with_layer("excite", output=QParams(1e-7, 0, -128, 127)), "'excite' .* times finer"),
+    "aborting": (with_layer("add", output=QParams(1e-7, 0, -128, 127)), "'add' .* times finer"),
     "5 bits": (with_layer("pointwise", output=QParams(0.03, 0, -16, 15)), "'pointwise' has codes from -16 to 15"),
     "sigmoid": (with_layer("gate", output=QParams(0.01, 0, -128, 127)), "'gate' .* scale 1/256 and zero point -128"),
     "silu": (with_layer("gate", attrs={"function": "silu"}), "'gate' .* no int8 operator for silu"),

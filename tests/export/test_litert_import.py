@@ -115,8 +115,10 @@ REFUSED = {
     "stride 0": (changed_operator("CONV_2D", options={"strideW": 0}), r"strides \(2, 0\)"),
     "stride 1": (changed_operator("CONV_2D", options={"strideW": 1}), r"would have the shape \(1, 8, 5, 9\)"),
     "huge dilation": (changed_operator("CONV_2D", options={"dilationHFactor": 2**30}), "does not fit into"),
-    "huge window": (changed_operator("MAX_POOL_2D", options={"filterHeight": 2**30}), "elements, more than qlearn takes"),
-    "large window": (changed_operator("MAX_POOL_2D", options={"filterHeight": 2**11, "filterWidth": 2**10}), "elements, more than"),
+    "huge window": (changed_operator("MAX_POOL_2D", options={"filterHeight": 2**30}), "elements, more than"),
+    "large window": (
+        changed_operator("MAX_POOL_2D", options={"filterHeight": 2**11, "filterWidth": 2**10}), "elements, more than"
+    ),
     "padding 7": (changed_operator("AVERAGE_POOL_2D", options={"padding": 7}), "padding 7"),
     "no weights": (changed_operator("CONV_2D", inputs=(2,)), "1 inputs"),
     "left out": (changed_operator("CONV_2D", inputs=(indexed("pad"), -1, -1)), "left out"),
@@ -144,6 +146,10 @@ REFUSED = {
     "pad": (changed_tensor("pad/amounts", data=np.int32([[1, 0], [0, 0], [0, 0], [0, 0]])), "amounts"),
     "moved scale": (changed_tensor("half", scale=np.float32([0.5])), "another scale or zero point"),
 }  # fmt: skip
+
+
+def limits(*shape):
+    return tensor("c", shape, data=np.zeros(shape, np.int8))
 
 
 def nothing(op):
@@ -180,7 +186,15 @@ SMALL = {
     ),
     "no concat": (nothing("CONCATENATION"), "no inputs"),
     "no reshape": (nothing("RESHAPE"), "no input"),
-    "limit": (one("MAXIMUM", tensor("y", PICTURE), tensor("c", (3,), data=np.zeros(3, np.int8))), "one number per channel"),
+    "limit": (one("MAXIMUM", tensor("y", PICTURE), limits(3)), "one number per channel"),
+    "limit per row": (one("MAXIMUM", tensor("y", PICTURE), limits(8, 1, 1)), "one number per channel"),
+    "limit of three axes": (
+        chain(
+            ("RESHAPE", tensor("r", (1, 24, 8)), (constant("s", [1, 24, 8]),), {}),
+            ("MINIMUM", tensor("y", (1, 24, 8)), (limits(24),), {}),
+        ),
+        "one number per channel",
+    ),
     "float first": (one("RELU", tensor("y", PICTURE), source=tensor("x", PICTURE, "float32", None)), "never computed"),
     "float reshaped": (one("QUANTIZE", tensor("y", (1, 8)), source=FLOAT), "another shape"),
 }  # fmt: skip

@@ -95,7 +95,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes, refusal: type[QLea
         if isinstance(error, QLearnError):
             raise
         reason = getattr(error, "strerror", None) or str(error)
-        raise refusal(f"{str(path)!r}: cannot be written ({reason})") from error
+        raise refusal(f"{path}: cannot be written ({reason})") from error
 
 
 def load(path: str | os.PathLike[str]) -> IntegerModel:

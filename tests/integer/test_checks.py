@@ -72,7 +72,7 @@ REFUSED = {
     "scale": ("largest", {"output": Q}, "moves codes: its output must have the scale of its input"),
     "per channel": ("add", {"output": QParams(np.ones(8), np.zeros(8, int), *INT8, 0)}, "more than one scale"),
     "24 bits": ("add", {"output": QParams(0.1, 0, -(2**23), 2**23 - 1)}, "over 16 bits"),
-    "tiny steps": ("add", {"output": QParams(1e-9, 0, *INT8)}, "times finer .* out of all proportion"),
+    "tiny steps": ("add", {"output": QParams(1e-12, 0, *INT8)}, "times finer .* out of all proportion"),
     "function": ("tanh", {"attrs": {"function": "sinh"}}, "no unary function 'sinh': choose one of"),
     "beta": ("softmax", {"attrs": {"beta": float("nan")}}, "beta nan"),
     "axes": ("squeeze", {"attrs": {"axes": (0, 2), "keepdim": True}}, "axes is"),

@@ -156,8 +156,8 @@ def _dead_inputs_of(node: Node, bounds: Bounds) -> list[DeadInput]:
         constant, share = float(inside[channel]), float(largest[channel])
         only = torch.arange(len(still)) == channel
         x = torch.where(along_channels(only, bounds.low.ndim), (bounds.low + bounds.high) / 2, 0.0)
-        error = border_error(node, x, torch.where(only, inside, 0.0)) if constant else 0.0
-        negligible = error <= TOLERANCE * abs(constant) * share
+        error = border_error(node, x, torch.where(only, inside, 0.0)) if bool(x.any()) else 0.0
+        negligible = error <= TOLERANCE * float(x.abs().max()) * share
         found.append(DeadInput(node.name, channel, constant, share / others if others else share,
                                0.0 if negligible else error))  # fmt: skip
     return found

@@ -41,10 +41,9 @@ class RandomNet(nn.Module):
             self.layers.append(nn.Sequential(conv, norm))
             return (channels + outputs if kind == "concat" else outputs), size + 2 * padding - kernel + 1
         if kind == "pool" and size >= 4:
-            self.plan.append(("pool", str(self.rng.choice(["max", "avg", "avg padded"]))))
-            return channels, size // 2 + (1 if self.plan[-1][1] == "avg padded" and size % 2 == 0 else 0) + (
-                1 if self.plan[-1][1] == "avg padded" and size % 2 else 0
-            )
+            name = str(self.rng.choice(["max", "avg", "avg padded"]))
+            self.plan.append(("pool", name))
+            return channels, size // 2 + (name == "avg padded")
         self.plan.append(("pad", None))
         return channels, size + 1
 

@@ -127,7 +127,7 @@ class _WeightRanges:
         table = weight.flatten(2).amax(dim=2) if weight.ndim > 2 else weight
         writes = classes.writes[node.name]
         reads = by_input(node, classes.reads[node.name]).flatten(1)
-        if bool((writes == FIXED).all()):  # nothing to tell the outputs apart
+        if bool((writes == FIXED).all() and (reads == reads[:1]).all()):  # nothing to tell the outputs apart
             table, reads, writes = table.amax(dim=0, keepdim=True), reads[:1], writes[:1]
         self.table, self.writes, self.reads = table, writes, reads
         self.members = torch.cat([writes, reads.flatten()]).unique()

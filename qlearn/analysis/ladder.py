@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.analysis.compare import Interval, paired_difference
-from qlearn.analysis.evaluate import logits_of
 from qlearn.analysis.metrics import sqnr_db
 from qlearn.errors import DataError
 from qlearn.graph.dead import zero_dead_inputs
 from qlearn.graph.equalize import cross_layer_equalize
 from qlearn.graph.high_bias import absorb_high_bias
 from qlearn.pipeline.calibrate import calibrate
+from qlearn.pipeline.observe import input_of
 from qlearn.pipeline.quantize import quantize_model
+from qlearn.progress import progress
 from qlearn.repair.correct_bias import correct_bias
 from qlearn.repair.equalize_noise import equalize_noise
 
@@ -95,8 +96,8 @@ PER_TENSOR: tuple[tuple[str, ...], ...] = (
 PER_CHANNEL: tuple[tuple[str, ...], ...] = (
     (),
     ("bias corrected without pictures",),
-    ("bias corrected",),
     (*_NOISE_EQUALIZED, "bias corrected"),
+    ("bias corrected",),
 )
 """The rungs per channel."""
 
@@ -169,9 +170,9 @@ class Ladder:
                 lines.append(f"weights {rung.granularity.replace('_', ' ')}")
             noise = f"{rung.sqnr_db:.1f}" if np.isfinite(rung.sqnr_db) else "-"
             difference = "" if rung.against_float is None else str(rung.against_float)
-            lines.append(
-                f"{'  ' * bool(rung.granularity) + rung.name:<{width}}  {rung.accuracy:>7.1%}  {rung.agreement:>9.1%}  {noise:>9}  {difference}".rstrip()
-            )
+            name = "  " + rung.name if rung.granularity else rung.name
+            shares = f"{rung.accuracy:>7.1%}  {rung.agreement:>9.1%}"
+            lines.append(f"{name:<{width}}  {shares}  {noise:>9}  {difference}".rstrip())
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -199,7 +200,7 @@ def repair_ladder(
     calibration : iterable
         Pictures without labels, iterated over again and again: to calibrate, to equalize noise, to correct biases.
     evaluation : iterable of (images, labels)
-        What is reported on; iterated over once for each rung.
+        What is reported on; iterated over once.
     rungs : mapping of granularity to sequences of steps, optional
         Names from `STEPS`; `PER_TENSOR` and `PER_CHANNEL` if not given.
 
@@ -217,19 +218,14 @@ def repair_ladder(
     wanted = rungs or {"per_tensor": PER_TENSOR, "per_channel": PER_CHANNEL}
     paths = [(granularity, tuple(steps)) for granularity in recipes for steps in wanted[granularity]]
     _check(paths)
-    labels = _labels_of(evaluation)
-    expected = logits_of(model, evaluation, "float")
-    right = _is_right(expected, labels)
-    found = [Rung("", (), float(right.mean()), 1.0, float("inf"), None)]
-    stages: dict[tuple[str, tuple[str, ...]], Stage] = {}
-    stage = None
-    for granularity, steps in paths:
-        stage = _stage(stages, model, recipes[granularity], (granularity, steps), calibration)
-        logits = logits_of(stage.quantized, evaluation, ", ".join(steps) or "as it is")
-        found.append(_measured(granularity, steps, logits, expected, labels))
-    assert stage is not None
-    count = sum(len(batch[0] if isinstance(batch, tuple | list) else batch) for batch in calibration)
-    return Ladder(model.name, (count, len(labels)), tuple(found)), stage
+    done: dict[tuple[str, tuple[str, ...]], Stage] = {}
+    for path in progress(paths, "repair", unit="rung"):
+        _stage(done, model, recipes[path[0]], path, calibration)
+    logits, labels = _run_all([model, *(done[path].quantized for path in paths)], evaluation)
+    measured = [_measured(path, found, logits[0], labels) for path, found in zip(paths, logits[1:], strict=True)]
+    first = Rung("", (), float(_is_right(logits[0], labels).mean()), 1.0, float("inf"), None)
+    count = sum(len(input_of(batch)) for batch in calibration)
+    return Ladder(model.name, (count, len(labels)), (first, *measured)), done[paths[-1]]
 
 
 def _check(paths: Sequence[tuple[str, tuple[str, ...]]]) -> None:
@@ -262,14 +258,21 @@ def _calibrated(model: FloatModel, recipe: Recipe, pictures: Iterable[Any]) -> S
     return Stage(model, recipe, calibrate(model, pictures, recipe))
 
 
-def _labels_of(evaluation: Iterable[Any]) -> NDArray[np.int64]:
-    labels = getattr(evaluation, "labels", None)
-    if labels is None and not hasattr(evaluation, "labels"):
-        parts = [batch[1] for batch in evaluation if isinstance(batch, tuple | list) and len(batch) > 1]
-        labels = np.concatenate([np.asarray(part) for part in parts]) if parts else None
-    if labels is None:
-        raise DataError("a ladder of accuracies needs labels: batches of (images, labels); --labels CSV")
-    return np.asarray(labels, np.int64)
+def _run_all(
+    networks: Sequence[Callable[[Any], Any]], evaluation: Iterable[Any]
+) -> tuple[list[NDArray[np.float32]], NDArray[np.int64]]:
+    """Logits of every network, and the labels; the pictures are read once."""
+    outputs: list[list[NDArray[np.float32]]] = [[] for _ in networks]
+    labels = []
+    for batch in progress(evaluation, "measure", unit="batch"):
+        if not (isinstance(batch, tuple | list) and len(batch) > 1 and batch[1] is not None):
+            raise DataError("a ladder of accuracies needs labels: batches of (images, labels); --labels CSV")
+        labels.append(np.asarray(batch[1], np.int64))
+        for network, found in zip(networks, outputs, strict=True):
+            found.append(np.asarray(network(batch[0]), np.float32))
+    if not labels:
+        raise DataError("no pictures to measure on (an iterator that was already used up?)")
+    return [np.concatenate(found) for found in outputs], np.concatenate(labels)
 
 
 def _is_right(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -279,18 +282,12 @@ def _is_right(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray
 
 
 def _measured(
-    granularity: str,
-    steps: tuple[str, ...],
+    path: tuple[str, tuple[str, ...]],
     logits: NDArray[np.float32],
     expected: NDArray[np.float32],
     labels: NDArray[np.int64],
 ) -> Rung:
     right = _is_right(logits, labels)
-    return Rung(
-        granularity,
-        steps,
-        float(right.mean()),
-        float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean()),
-        sqnr_db(expected, logits),
-        paired_difference(right, _is_right(expected, labels)),
-    )
+    agreement = float((logits.argmax(axis=1) == expected.argmax(axis=1)).mean())
+    difference = paired_difference(right, _is_right(expected, labels))
+    return Rung(*path, float(right.mean()), agreement, sqnr_db(expected, logits), difference)

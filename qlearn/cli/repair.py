@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import platform
 import sys
@@ -39,9 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.images is not None:
         evaluation = evaluation.subset(arguments.images)
     recipes = {granularity: _recipe(granularity, arguments) for granularity in arguments.weights}
-    ladder, last = repair_ladder(
-        fold_batch_norm(model), recipes, calibration=data.calibration, evaluation=evaluation
-    )
+    ladder, last = repair_ladder(fold_batch_norm(model), recipes, calibration=data.calibration, evaluation=evaluation)
     if arguments.output is not None:
         last.quantized.to_integer(arguments.policy).save(arguments.output)
     print(json.dumps(_made_by() | ladder.to_dict(), indent=2) if arguments.json else ladder)
@@ -60,7 +58,7 @@ def _made_by() -> dict[str, Any]:
     """Where a results file comes from."""
     versions = {"qlearn": __version__, "torch": torch.__version__, "numpy": np.__version__}
     return {
-        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
         "command": " ".join(["qlearn", *sys.argv[1:]]),
         "versions": versions | {"python": platform.python_version()},
     }

@@ -16,8 +16,8 @@ def add_parser(commands: Commands, model_help: str, add_own: Callable[[argparse.
     parser = commands.add_parser(
         "repair",
         help="mend a quantized network step by step, without training",
-        description="Zero the weights that read dead channels, equalize, absorb and correct biases; print top-1 for each "
-        "step, with paired 95 %% confidence intervals against float. No labels are used but to measure.",
+        description="Zero the weights that read dead channels, equalize, absorb and correct biases; print top-1 for "
+        "each step, with paired 95 %% confidence intervals against float. No labels are used but to measure.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help=model_help)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from qlearn.graph.channels import MOVES, channel_axis
-from qlearn.graph.ops import FLOAT_OPS
+from qlearn.graph.channels import MOVES
+from qlearn.graph.ops import FLOAT_OPS, channel_axis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -104,7 +104,9 @@ def _weighted(node: Node, inputs: Sequence[Bounds]) -> Bounds:
     rising, falling = (replace(node, attrs={**node.attrs, "clamp": None}, params={"weight": part})
                        for part in (weight.clamp(min=0), weight.clamp(max=0)))  # fmt: skip
     ends = [run(rising, [a]) + run(falling, [b]) for a, b in ((x.low, x.high), (x.high, x.low))]
-    still = replace(node, params={**node.params, "weight": torch.zeros_like(weight)}, attrs={**node.attrs, "clamp": None})
+    still = replace(
+        node, params={**node.params, "weight": torch.zeros_like(weight)}, attrs={**node.attrs, "clamp": None}
+    )
     bias = run(still, [torch.zeros_like(x.low)])
     clamp = FLOAT_OPS["clamp"]
     return Bounds(*(clamp(node, [end + bias]) for end in ends))

@@ -109,7 +109,7 @@ class _Forest:
 
     def join(self, labels: Tensor, others: Tensor | int) -> None:
         """Join element by element; zeros join nothing."""
-        pairs = torch.stack(torch.broadcast_tensors(labels, torch.as_tensor(others))).reshape(2, -1)
+        pairs = torch.stack([labels, torch.as_tensor(others).expand_as(labels)]).reshape(2, -1)
         pairs = pairs[:, (pairs != ZERO).all(dim=0) & (pairs[0] != pairs[1])]
         for pair in np.unique(pairs.numpy(), axis=1).T:
             low, high = sorted((self.root(int(pair[0])), self.root(int(pair[1]))))
@@ -143,9 +143,9 @@ class _Walk:
 
     def result(self, model: FloatModel) -> ChannelClasses:
         outputs = {name: self.per_channel(labels) for name, labels in self.labels.items()}
-        roots = torch.tensor([self.forest.root(label) for label in range(len(self.forest.parents))])
-        kept, numbered = torch.unique(torch.cat([torch.tensor([ZERO, FIXED]), roots]), return_inverse=True)
-        number = numbered[2:]
+        roots = [self.forest.root(label) for label in range(len(self.forest.parents))]
+        kept, numbered = np.unique([ZERO, FIXED, *roots], return_inverse=True)
+        number = torch.from_numpy(numbered[2:])
         weighted = [node.name for node in model.nodes if node.op in ("conv2d", "linear")]
         return ChannelClasses(
             len(kept),
@@ -185,7 +185,7 @@ def _sum(walk: _Walk, node: Node, inputs: Sequence[Tensor], shape: tuple[int, ..
 def _product(walk: _Walk, node: Node, inputs: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
     """Linear in either operand: where one never moves (a gate), the other's classes go on."""
     for moving, other in (inputs, inputs[::-1]):
-        if all(walk.forest.root(label) <= FIXED for label in other.unique().tolist()):
+        if all(walk.forest.root(label) <= FIXED for label in np.unique(other.numpy())):
             return moving.expand(shape)
     return _fixed(walk, node, inputs, shape)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import torch
-
 from qlearn.graph.ops import FLOAT_OPS, along_channels
 
 if TYPE_CHECKING:
@@ -63,8 +61,6 @@ def border_error(layer: Node, x: Tensor, constants: Tensor) -> float:
         Zero for other channels, and where a padding before this layer has put zeros.
     constants : Tensor, shape (I,)
     """
-    bare = replace(
-        layer, attrs={**layer.attrs, "clamp": None}, params={"weight": layer.params["weight"].double()}
-    )
+    bare = replace(layer, attrs={**layer.attrs, "clamp": None}, params={"weight": layer.params["weight"].double()})
     true = FLOAT_OPS[layer.op](bare, [x.double()])
     return float((true - along_channels(moved_into_bias(layer, constants), true.ndim)).abs().max())

@@ -106,7 +106,7 @@ def zero_dead_inputs(model: FloatModel, *, at_borders: bool = False) -> FloatMod
 
     Folding a batch norm with variance 0 multiplies by 1 / √ε, so that the weights around a dead channel are often the
     largest of their layer. They then own the per-tensor range and do nothing with it, and they keep equalization
-    from working. What they add to the sum is known: 0 where the channel is 0, else a constant, which goes into the bias.
+    from working. What they add to the sum is known: 0 where the channel is 0, else a constant, for the bias to add.
 
     Beside zero padding, a channel with the constant c reads as 0 and not as c. There the constant would be wrong, so
     such a channel is left alone unless `at_borders`; `dead_inputs` tells the error.

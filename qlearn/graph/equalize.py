@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -130,7 +131,7 @@ class _WeightRanges:
         if bool((writes == FIXED).all() and (reads == reads[:1]).all()):  # nothing to tell the outputs apart
             table, reads, writes = table.amax(dim=0, keepdim=True), reads[:1], writes[:1]
         self.table, self.writes, self.reads = table, writes, reads
-        self.members = torch.cat([writes, reads.flatten()]).unique()
+        self.members = _distinct(torch.cat([writes, reads.flatten()]))
 
     def touches(self, members: Tensor) -> bool:
         return bool(torch.isin(self.members, members).any())
@@ -144,8 +145,12 @@ class _WeightRanges:
 
 def _turns(layers: list[_WeightRanges]) -> list[Tensor]:
     """What each layer writes, and may be scaled."""
-    written = [layer.writes.unique() for layer in layers]
+    written = [_distinct(layer.writes) for layer in layers]
     return [members[members > FIXED] for members in written if bool((members > FIXED).any())]
+
+
+def _distinct(members: Tensor) -> Tensor:
+    return torch.from_numpy(np.unique(members.numpy()))
 
 
 def _balance(factors: Tensor, members: Tensor, near: list[_WeightRanges]) -> None:

@@ -52,8 +52,8 @@ def absorb_high_bias(model: FloatModel, *, sigmas: float = 3.0, at_borders: bool
     """Return nearly the same function with smaller activations.
 
     Where a batch norm says that a channel has mean β and standard deviation γ before its ReLU, it is nearly always
-    above c = β - 3 γ. With c > 0 the ReLU hardly ever cuts it, and c is no news: the layer leaves it out, and the bias of
-    the next layer adds what it would have become, Σ w c. The upper end of a ReLU6 moves down by c too.
+    above c = β - 3 γ. With c > 0 the ReLU hardly ever cuts it, and c is no news: the layer leaves it out, and the bias
+    of the next layer adds what it would have become, Σ w c. The upper end of a ReLU6 moves down by c too.
     Per tensor, the channel with the largest c sets the range of all; without it, the steps are finer.
 
     It is approximate twice. A value below c (0.135 % of them, if the distribution is normal) is cut to c.
@@ -104,7 +104,7 @@ def high_biases(model: FloatModel, *, sigmas: float = 3.0) -> list[HighBias]:
         if amounts is None:
             continue
         start = along_channels(amounts, len(shapes[node.name])).expand(shapes[node.name])
-        paths = _paths(model, _clamp_after(model, node.name), start)
+        paths = _paths(model, _clamp_after(model, node.name) or node.name, start)
         if paths is None:
             continue
         inside = {reader.name: _inside(x) for reader, x in paths}
@@ -116,7 +116,7 @@ def high_biases(model: FloatModel, *, sigmas: float = 3.0) -> list[HighBias]:
 
 
 def _amounts(model: FloatModel, node: Node, sigmas: float) -> Tensor | None:
-    """c of every channel; None where nothing can be absorbed."""
+    """C of every channel; None where nothing can be absorbed."""
     clamp = _clamp_after(model, node.name) if "bn" in node.attrs and node.op in WEIGHTED else None
     if clamp is None:
         return None

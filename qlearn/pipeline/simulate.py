@@ -190,9 +190,8 @@ def run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]]
 
 
 def _clamped(codes: Tensor, limits: tuple[Limit, Limit]) -> Tensor:
-    low, high = limits
-    if np.ndim(low) == np.ndim(high) == 0:
-        return codes.clamp(low, high)
+    if isinstance(limits[0], int) and isinstance(limits[1], int):
+        return codes.clamp(limits[0], limits[1])
     low, high = (torch.as_tensor(limit, dtype=codes.dtype).reshape(-1) for limit in limits)
     return codes.clamp(along_channels(low, codes.ndim), along_channels(high, codes.ndim))
 

@@ -1,4 +1,4 @@
-"""Bias correction: quantized weights shift the mean of what a layer adds up, and its bias takes the shift back (§5.1)."""
+"""Bias correction: quantized weights shift the mean of a layer's sum, and its bias takes the shift back (§5.1)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from qlearn.pipeline.simulate import run_layer, to_codes, to_real
 from qlearn.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from qlearn.graph.model import FloatModel, Node
     from qlearn.numbers.qparams import ClipRange
@@ -95,7 +95,9 @@ def _seen_shifts(
         raise CalibrationError(f"{model.name}: no batches to correct biases on (an iterator that was already used up?)")
     walk = _Walk(pictures, fused.reader_counts())
     with torch.no_grad():
-        for node, layer in progress(list(zip(fused.nodes, quantized.layers, strict=True)), "correct bias", unit="layer"):
+        for node, layer in progress(
+            list(zip(fused.nodes, quantized.layers, strict=True)), "correct bias", unit="layer"
+        ):
             walk.step(node, layer)
     return walk.shifts
 
@@ -136,9 +138,7 @@ class _Walk:
         run = FLOAT_OPS[node.op]
         expected = _channel_mean(run(bare, [x]) for x in self.float_values[source])
         rounded = replace(bare, params={**node.params, "weight": _real_weight(node, layer)})
-        found = _channel_mean(
-            run(rounded, [to_real(self.layers[source], x)]) for x in self.quantized_values[source]
-        )
+        found = _channel_mean(run(rounded, [to_real(self.layers[source], x)]) for x in self.quantized_values[source])
         return (expected - found).float()
 
     def _corrected(self, node: Node, layer: QuantizedLayer) -> QuantizedLayer:

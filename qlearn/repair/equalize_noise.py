@@ -32,9 +32,9 @@ def equalize_noise(
 ) -> FloatModel:
     r"""Return the same function with the factors for which a recipe makes the least noise. Needs pictures, no labels.
 
-    `cross_layer_equalize` makes ranges of weights equal and looks at nothing else. The activations pay for it: a channel
-    that is divided by a small factor owns the range of its site. And it treats a channel that matters little like
-    one that matters much. Here the factors minimize what both do to the logits, to first order:
+    `cross_layer_equalize` makes ranges of weights equal and looks at nothing else. The activations pay for it: a
+    channel that is divided by a small factor owns the range of its site. And it treats a channel that matters little
+    like one that matters much. Here the factors minimize what both do to the logits, to first order:
 
     .. math:: \\sum_l \\frac{S_{w,l}^2}{12} \\sum_o G_o s_o^2 \\sum_{i,k} \\frac{V_i}{s_i^2}
               + \\sum_a \\frac{S_a^2}{12} \\sum_c H_c s_c^2
@@ -192,7 +192,7 @@ class NoiseObjective:
 
     def __call__(self, factors: Tensor) -> Tensor:
         """Return the expected variance of the logits' noise, added up over logits, float64."""
-        terms = [part.noise(factors) for part in (*self.weights, *self.sites)]
+        terms = [part.noise(factors) for part in self.weights] + [site.noise(factors) for site in self.sites]
         return torch.stack(terms).sum() if terms else torch.zeros(())
 
     def minimized(self, start: Tensor, steps: int) -> Tensor:
@@ -238,7 +238,8 @@ class _WeightNoise:
         largest = (self.largest * read).amax(dim=1) / written
         scale = (largest if self.per_channel else largest.amax()) / self.codes
         power = (self.variance / read**2).sum(dim=1) * self.taps
-        return (self.sensitivity * (written * scale) ** 2 / 12 * power).sum()
+        noise: Tensor = (self.sensitivity * (written * scale) ** 2 / 12 * power).sum()
+        return noise
 
 
 class _SiteNoise:
@@ -252,4 +253,5 @@ class _SiteNoise:
     def noise(self, factors: Tensor) -> Tensor:
         scaled = factors[self.members]
         scale = ((self.high / scaled).amax() - (self.low / scaled).amin()) / self.steps
-        return (self.sensitivity * (scaled * scale) ** 2 / 12).sum()
+        noise: Tensor = (self.sensitivity * (scaled * scale) ** 2 / 12).sum()
+        return noise

@@ -6,8 +6,8 @@ from torch import nn
 
 import qlearn as ql
 from qlearn.graph.fold import OutputStatistics
-from qlearn.graph.model import Node
 from qlearn.graph.high_bias import absorb_high_bias, high_biases
+from qlearn.graph.model import Node
 
 
 def network(kernel=1, padding=0, between=(), act=None, mean=(5.0, 0.5), std=1.0):
@@ -17,7 +17,9 @@ def network(kernel=1, padding=0, between=(), act=None, mean=(5.0, 0.5), std=1.0)
         first.weight.copy_(torch.eye(2).reshape(2, 2, 1, 1) * std)
         first.bias.copy_(torch.tensor(mean))
         second.weight.normal_(generator=torch.Generator().manual_seed(0))
-    net = ql.trace(nn.Sequential(first, act or nn.ReLU(), *between, second).requires_grad_(False), torch.zeros(1, 2, 8, 8))
+    net = ql.trace(
+        nn.Sequential(first, act or nn.ReLU(), *between, second).requires_grad_(False), torch.zeros(1, 2, 8, 8)
+    )
     statistics = OutputStatistics(torch.tensor(mean), torch.full((2,), std))
     return net.with_nodes(node.with_attrs(bn=statistics) if node.name == "0" else node for node in net.nodes)
 
@@ -102,7 +104,9 @@ def test_what_cannot_take_it_over_is_left_alone():
     assert high_biases(network(act=nn.Hardtanh(-1.0, 8.0))) == []
     assert high_biases(network(mean=(1.0, 0.5))) == []  # nothing is high
     plain = network()
-    bare = plain.with_nodes(Node(n.name, n.op, n.inputs, {k: v for k, v in n.attrs.items() if k != "bn"}, n.params) for n in plain.nodes)
+    bare = plain.with_nodes(
+        Node(n.name, n.op, n.inputs, {k: v for k, v in n.attrs.items() if k != "bn"}, n.params) for n in plain.nodes
+    )
     assert high_biases(bare) == []
 
 

@@ -79,6 +79,8 @@ def test_sums_add_means_and_variances():
     moments = expected_moments(fused)
     node = next(node for node in fused.nodes if node.op == "add")
     left, right = (moments[name] for name in node.inputs)
-    mean, variance = clipped_normal(left.mean + right.mean, (left.variance + right.variance).sqrt(), *node.attrs["clamp"])
+    mean, variance = clipped_normal(
+        left.mean + right.mean, (left.variance + right.variance).sqrt(), *node.attrs["clamp"]
+    )
     assert torch.allclose(moments[node.name].mean, mean)
     assert torch.allclose(moments[node.name].variance, variance)

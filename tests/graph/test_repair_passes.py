@@ -127,7 +127,9 @@ def test_a_depthwise_triple_ends_at_the_cube_root():
     mean = (r1 * r2 * r3) ** (1 / 3)
     equal = cross_layer_equalize(network, tolerance=1e-12)
     s12, s23 = r1 / mean, mean / r3
-    assert torch.allclose(equal.node("0").params["weight"], network.node("0").params["weight"] / s12[:, None, None, None])
+    assert torch.allclose(
+        equal.node("0").params["weight"], network.node("0").params["weight"] / s12[:, None, None, None]
+    )
     assert torch.allclose(equal.node("1").attrs["clamp"][1], 6.0 / s12)
     assert torch.allclose(equal.node("3").attrs["clamp"][1], 6.0 / s23)
     for found in (row_ranges(equal.node("0")), row_ranges(equal.node("2")), column_ranges(equal.node("4"))):
@@ -135,7 +137,9 @@ def test_a_depthwise_triple_ends_at_the_cube_root():
 
 
 def test_before_a_linear_layer_a_channel_owns_a_block_of_columns():
-    network = ql.trace(chain(nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Flatten(), nn.Linear(4 * 9, 5)), torch.zeros(1, 3, 3, 3))
+    network = ql.trace(
+        chain(nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Flatten(), nn.Linear(4 * 9, 5)), torch.zeros(1, 3, 3, 3)
+    )
     equal = cross_layer_equalize(network, tolerance=1e-9)
     block = equal.node("3").params["weight"].abs().reshape(5, 4, 9).amax((0, 2))
     assert torch.allclose(row_ranges(equal.node("0")), block)
@@ -163,7 +167,8 @@ def test_channels_that_meet_in_a_sum_share_a_factor():
     assert torch.equal(classes.writes["a"], classes.writes["b"])
     assert torch.equal(classes.writes["a"], classes.writes["c"])  # by the second sum
     assert torch.equal(classes.writes["a"], classes.reads["d"])
-    assert classes.writes["d"].tolist() == classes.reads["a"].tolist() + [1] == [1] * 4
+    assert classes.writes["d"].tolist() == [1] * 4
+    assert classes.reads["a"].tolist() == [1] * 3
     assert error(network, cross_layer_equalize(network), torch.randn(4, 3, 4, 4)) <= 1e-5
 
 
@@ -189,7 +194,9 @@ def test_classes_follow_channels_through_moves():
 @pytest.mark.parametrize("act", [nn.SiLU(), nn.Sigmoid(), nn.PReLU(), nn.GroupNorm(2, 4), nn.Softmax(-1)], ids=str)
 def test_what_does_not_scale_stays(act):
     with torch.no_grad():
-        network = ql.trace(nn.Sequential(nn.Conv2d(3, 4, 1), act, nn.Conv2d(4, 2, 1)).requires_grad_(False), torch.zeros(1, 3, 4, 4))
+        network = ql.trace(
+            nn.Sequential(nn.Conv2d(3, 4, 1), act, nn.Conv2d(4, 2, 1)).requires_grad_(False), torch.zeros(1, 3, 4, 4)
+        )
     factors = equalizing_factors(network)
     assert bool((factors == 1).all())
 
@@ -205,7 +212,12 @@ def test_zero_and_broken_channels_keep_their_factor():
 def test_wrong_factors_are_refused():
     network, _ = random_float_model(0)
     count = channel_classes(network).count
-    for bad in (torch.ones(count + 1), torch.zeros(count), torch.full((count,), 2.0), torch.full((count,), float("nan"))):
+    for bad in (
+        torch.ones(count + 1),
+        torch.zeros(count),
+        torch.full((count,), 2.0),
+        torch.full((count,), float("nan")),
+    ):
         with pytest.raises(GraphError, match="factors"):
             scale_channels(network, bad)
     with pytest.raises(GraphError, match="must be positive"):
@@ -213,8 +225,7 @@ def test_wrong_factors_are_refused():
 
 
 def test_batch_norm_statistics_are_scaled_along():
-    network, data = ql.load("tiny_mobilenet")
-    network = ql.fold_batch_norm(network)
+    network = ql.fold_batch_norm(ql.load("tiny_mobilenet")[0])
     equal = cross_layer_equalize(network)
     name = next(node.name for node in network.nodes if "bn" in node.attrs)
     s = network.node(name).params["bias"] / equal.node(name).params["bias"]
@@ -275,7 +286,9 @@ def test_the_border_error_is_what_is_stated():
     difference = (forced(x) - network(x)).abs()
     assert float(difference[:, :, 1:-1, 1:-1].max()) <= 1e-3  # exact inside
     assert float(difference.max()) == pytest.approx(dead_inputs(network)[0].border_error, rel=1e-4)
-    assert float(difference[:, :, 0, 0].max()) == pytest.approx(5 * 2.0 * 20.0, rel=1e-4)  # five of nine weights read zeros
+    assert float(difference[:, :, 0, 0].max()) == pytest.approx(
+        5 * 2.0 * 20.0, rel=1e-4
+    )  # five of nine weights read zeros
 
 
 def test_a_channel_that_the_relu_always_cuts_is_dead():

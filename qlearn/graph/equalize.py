@@ -1,4 +1,4 @@
-"""Cross-layer equalization: move factors between layers until no channel owns the range of its layer (paper §5.1)."""
+"""Cross-layer equalization: move factors between layers until no channel owns the range of its layer (paper §7.2)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cross_layer_equalize(model: FloatModel, *, sweeps: int = 50, tolerance: floa
     layers that read it multiply their weights by s. With r1 = max |w| of all weights that write a channel, and r2
     of all that read it, the factor
 
-    .. math:: s = \\sqrt{r_1 / r_2}
+    .. math:: s = \sqrt{r_1 / r_2}
 
     gives both the range √(r1 r2). Layer after layer takes its turn, again and again, until no factor moves.
     Around a depthwise convolution that ends where r1, r2 and r3 are (r1 r2 r3)^⅓, the factors for a triple.
@@ -63,7 +63,7 @@ def cross_layer_equalize(model: FloatModel, *, sweeps: int = 50, tolerance: floa
     References
     ----------
     M. Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, §4.1;
-    paper §5.1, ref. 17.
+    paper §7.2.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""High-bias absorption: what a channel always has, the next layer's bias can add instead (paper §5.1)."""
+"""High-bias absorption: what a channel always has, the next layer's bias can add instead (paper §7.2)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def absorb_high_bias(model: FloatModel, *, sigmas: float = 3.0, at_borders: bool
     References
     ----------
     M. Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, §4.1.3;
-    paper §5.1, ref. 17.
+    paper §7.2.
     """
     chosen = {one.layer: one for one in high_biases(model, sigmas=sigmas) if at_borders or one.border_error == 0.0}
     gains: dict[str, list[Tensor]] = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Mean and variance of every site from the batch norms' statistics, without a picture (paper §5.1)."""
+"""Mean and variance of every site from the batch norms' statistics, without a picture (paper §7.2)."""
 
 from __future__ import annotations
 

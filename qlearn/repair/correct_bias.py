@@ -1,4 +1,4 @@
-"""Bias correction: quantized weights shift the mean of a layer's sum, and its bias takes the shift back (§5.1)."""
+"""Bias correction: quantized weights shift the mean of a layer's sum; its bias takes the shift back (paper §7.2)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def correct_bias(
     References
     ----------
     M. Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, §4.2;
-    paper §5.1, ref. 17.
+    paper §7.2.
     """
     shifts = _expected_shifts(model, recipe, table) if batches is None else _seen_shifts(model, recipe, table, batches)
     return model.with_nodes(_shifted(node, shifts[node.name]) if node.name in shifts else node for node in model.nodes)

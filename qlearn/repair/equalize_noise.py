@@ -36,8 +36,8 @@ def equalize_noise(
     channel that is divided by a small factor owns the range of its site. And it treats a channel that matters little
     like one that matters much. Here the factors minimize what both do to the logits, to first order:
 
-    .. math:: \\sum_l \\frac{S_{w,l}^2}{12} \\sum_o G_o s_o^2 \\sum_{i,k} \\frac{V_i}{s_i^2}
-              + \\sum_a \\frac{S_a^2}{12} \\sum_c H_c s_c^2
+    .. math:: \sum_l \frac{S_{w,l}^2}{12} \sum_o G_o s_o^2 \sum_{i,k} \frac{V_i}{s_i^2}
+              + \sum_a \frac{S_a^2}{12} \sum_c H_c s_c^2
 
     Every rounding error is uniform with variance S² / 12 (paper §2). G and H are the mean squares of the
     derivatives of the logits by a layer's sum and by its output, added up over positions; V is the variance of what
@@ -71,7 +71,7 @@ def equalize_noise(
 
     References
     ----------
-    Paper §2 (rounding noise), §5.1 (equalization), §7.3 (sensitivity). First-order noise through a network:
+    Paper §2 (rounding noise), §7.2 (equalization), §7.3 (sensitivity). First-order noise through a network:
     D. Lin et al., "Fixed point quantization of deep convolutional networks", ICML 2016.
     """
     fused = fuse_activations(model)

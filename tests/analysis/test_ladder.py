@@ -31,7 +31,7 @@ def test_rungs_are_what_evaluating_by_hand_gives(network):
     mended = ql.cross_layer_equalize(ql.zero_dead_inputs(model))
     table = ql.calibrate(mended, calibration, recipe)
     by_hand = ql.quantize_model(ql.correct_bias(mended, recipe, table, calibration), recipe, table)
-    x, labels = (torch.cat(parts) for parts in zip(*evaluation, strict=True))
+    x = torch.cat([images for images, _ in evaluation])
     assert torch.equal(last.quantized(x), by_hand(x))
     expected = ql.evaluate(by_hand, evaluation, reference=model)
     floating, as_is, repaired = ladder.rungs
@@ -70,20 +70,17 @@ def test_every_rung_is_made_of_steps():
 
 def test_what_cannot_be_measured_is_refused(network):
     model, calibration, evaluation = network
-    with pytest.raises(DataError, match="no step 'magic'"):
-        repair_ladder(
-            model, RECIPES, calibration=calibration, evaluation=evaluation, rungs={"per_tensor": [("magic",)]}
-        )
-    with pytest.raises(DataError, match="at least one recipe"):
-        repair_ladder(model, {}, calibration=calibration, evaluation=evaluation)
     short = {"per_tensor": [()]}
-    with pytest.raises(DataError, match="needs labels"):
-        repair_ladder(model, RECIPES, calibration=calibration, evaluation=[x for x, _ in evaluation], rungs=short)
-    with pytest.raises(DataError, match="no pictures"):
-        repair_ladder(model, RECIPES, calibration=calibration, evaluation=iter([]), rungs=short)
-    with pytest.raises(DataError, match="labels of shape"):
-        wrong = [(x, labels[:1]) for x, labels in evaluation]
-        repair_ladder(model, RECIPES, calibration=calibration, evaluation=wrong, rungs=short)
+    cases = {
+        "no step 'magic'": (RECIPES, evaluation, {"per_tensor": [("magic",)]}),
+        "at least one recipe": ({}, evaluation, short),
+        "needs labels": (RECIPES, [x for x, _ in evaluation], short),
+        "no pictures": (RECIPES, iter([]), short),
+        "labels of shape": (RECIPES, [(x, labels[:1]) for x, labels in evaluation], short),
+    }
+    for message, (recipes, pictures, rungs) in cases.items():
+        with pytest.raises(DataError, match=message):
+            repair_ladder(model, recipes, calibration=calibration, evaluation=pictures, rungs=rungs)
 
 
 def test_the_command_prints_json_and_saves_the_last_rung(tmp_path, capsys):

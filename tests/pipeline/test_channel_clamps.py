@@ -49,8 +49,10 @@ def test_codes_of_limits_are_those_of_each_limit_alone():
     assert low.tolist() == [code_limits((-float(limit), 0.0), qparams)[0] for limit in limits]
 
 
-@pytest.mark.parametrize(("bits", "signed", "scheme"), [(8, True, "affine"), (8, False, "affine"), (8, True, "symmetric"),
-                                                        (4, True, "affine"), (16, True, "symmetric")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("bits", "signed", "scheme"),
+    [(8, True, "affine"), (8, False, "affine"), (8, True, "symmetric"), (4, True, "affine"), (16, True, "symmetric")],
+)
 def test_simulation_equals_integers_at_every_site(bits, signed, scheme):
     model = quantized(bits, signed, scheme)
     x = pictures(16, seed=4) * 2  # beyond the calibrated range

@@ -107,7 +107,7 @@ def test_the_analytic_shift_follows_the_formula():
 
 
 def test_the_analytic_correction_counts_the_padding():
-    """With an input that is exactly its expectation, the mean of the depthwise layer's sum is right, borders included."""
+    """With an input that is just its expectation, the mean of the depthwise layer's sum is right, borders included."""
     network, recipe, table, _ = prepared("depthwise", activations=None)
     fused = fuse_activations(network)
     node = fused.node("depthwise")
@@ -127,8 +127,8 @@ def test_correction_improves_a_trained_network():
     table = ql.calibrate(network, batches, recipe)
     x = torch.cat([images for images, _ in data.evaluation.subset(200)])
     expected = network(x)
-    quality = [ql.sqnr_db(expected, ql.quantize_model(model, recipe, table)(x))
-               for model in (network, correct_bias(network, recipe, table), correct_bias(network, recipe, table, batches))]  # fmt: skip
+    models = (network, correct_bias(network, recipe, table), correct_bias(network, recipe, table, batches))
+    quality = [ql.sqnr_db(expected, ql.quantize_model(model, recipe, table)(x)) for model in models]
     assert quality[2] > quality[0] + 1.0
     assert quality[1] > quality[0]
 

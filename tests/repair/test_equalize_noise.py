@@ -52,9 +52,9 @@ def test_derivatives_are_those_of_finite_differences():
 def test_the_expected_noise_is_near_the_measured_one(name, part, capsys):
     """First order, and roundings taken as independent: within a factor of three."""
     network = folded(name)
-    chosen = ql.TensorRecipe(scheme="affine", calibrator="minmax")
-    recipe = ql.Recipe(activations=chosen if part == "activations" else None,
-                       weights=ql.TensorRecipe(scheme="symmetric_restricted") if part == "weights" else None)  # fmt: skip
+    activations = ql.TensorRecipe(scheme="affine", calibrator="minmax") if part == "activations" else None
+    weights = ql.TensorRecipe(scheme="symmetric_restricted") if part == "weights" else None
+    recipe = ql.Recipe(activations=activations, weights=weights)
     x = pictures(64, seed=7)
     table = ql.calibrate(network, [x], recipe)
     corrected = correct_bias(network, recipe, table, [x])

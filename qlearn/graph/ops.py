@@ -50,7 +50,7 @@ def batch_norm(node: Node, inputs: Sequence[Tensor]) -> Tensor:
 
 def clamp(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     """ReLU is clamp(0, inf), ReLU6 is clamp(0, 6); equalized, each channel has limits of its own."""
-    return _clamped(inputs[0], node)
+    return torch.clamp(inputs[0], *_limits(node, inputs[0]))
 
 
 def add(node: Node, inputs: Sequence[Tensor]) -> Tensor:
@@ -190,10 +190,14 @@ def along_channels(values: Tensor, ndim: int) -> Tensor:
 
 
 def _clamped(y: Tensor, node: Node) -> Tensor:
-    limits: Any = node.attrs.get("clamp")
-    if limits is None:
-        return y
-    if not any(isinstance(limit, Tensor) for limit in limits):
-        return torch.clamp(y, *limits)
-    low, high = (along_channels(torch.as_tensor(limit, dtype=y.dtype).reshape(-1), y.ndim) for limit in limits)
-    return torch.clamp(y, low, high)
+    """Apply the fused clamp to a tensor that the caller has just made: in place, which saves a copy of it."""
+    return y if node.attrs.get("clamp") is None else y.clamp_(*_limits(node, y))
+
+
+def _limits(node: Node, y: Tensor) -> tuple[Any, Any]:
+    """The ends of a clamp: two numbers, or two tensors that broadcast over y."""
+    low, high = node.attrs["clamp"]
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        return low, high
+    low, high = (along_channels(torch.as_tensor(end, dtype=y.dtype).reshape(-1), y.ndim) for end in (low, high))
+    return low, high

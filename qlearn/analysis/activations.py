@@ -18,6 +18,7 @@ from qlearn.integer.tables import unary_table
 from qlearn.numbers.affine import dequantize, fake_quantize, quantize
 from qlearn.pipeline.known import known_output
 from qlearn.pipeline.recipe import Recipe, TensorRecipe
+from qlearn.pipeline.simulate import clamped
 from qlearn.progress import progress
 from qlearn.registry import calibrator, scheme
 
@@ -181,7 +182,7 @@ def _row(function: str, label: str, x: Tensor, recipe: TensorRecipe) -> Activati
     output_only = fake_quantize(exact, q_out)
     codes = quantize(x, q_in)
     if function in CLAMPS:  # on its input's grid, as a ReLU that does not fuse
-        through = dequantize(codes.clamp(*code_limits(CLAMPS[function], q_in)), q_in)
+        through = dequantize(clamped(codes, code_limits(CLAMPS[function], q_in)), q_in)
         deployed = output_only
     else:
         table = torch.from_numpy(unary_table(function, q_in, q_out))

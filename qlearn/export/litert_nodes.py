@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlearn.export.litert_graph import LiteGraph, LiteOperator, LiteTensor
+    from qlearn.integer.layers import Limit
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 
@@ -125,7 +126,7 @@ class Importer:
         self.layers.append(layer)
         self.holds[index], self.shapes[layer.name] = layer, shape
 
-    def clamp(self, operator: LiteOperator, output: QParams) -> tuple[int, int] | None:
+    def clamp(self, operator: LiteOperator, output: QParams) -> tuple[Limit, Limit] | None:
         """Return the codes of a fused activation."""
         number = int(operator.options.get("fusedActivationFunction", 0))
         if number not in ACTIVATIONS:

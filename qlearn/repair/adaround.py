@@ -16,7 +16,7 @@ from qlearn.pipeline.observe import input_of
 from qlearn.pipeline.quantize import quantize_model
 from qlearn.progress import progress
 from qlearn.repair.patches import sample
-from qlearn.repair.rounding import RoundingProblem, flip, learn, least
+from qlearn.repair.rounding import RoundingProblem, few_enough, flip, learn, least, try_all
 from qlearn.repair.walk import Walk
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def adaround(
     that of `quantize_model`, and each weight moves to the level below or above it.
 
     Each layer is learned on the outputs at random positions of all pictures. From the learned rounding, and from that
-    to the nearest level, single weights are then turned round while the error falls; each output channel
-    takes the best of the four results, so none is worse than rounded to nearest.
+    to the nearest level, single weights are then turned round while the error falls; where a channel has at most 12
+    weights (depthwise), all its roundings are tried. Each output channel takes the best result, so none is worse
+    than rounded to nearest.
 
     All pictures pass through both networks side by side. Memory is that of the activations that are alive at one time
     for all pictures (5 bytes per value: float32 and 8-bit codes), and up to about 0.5 GiB for the layer at work.
@@ -177,15 +178,23 @@ def _rounded(layer: QuantizedLayer, walk: Walk, unclamped: list[Tensor], setting
     problem = _problem(layer, walk, unclamped, settings)
     if problem.unit == 0:  # nothing is read but zeros, or no weight may move
         return layer
-    candidates = [problem.nearest]
-    if settings.iterations:
-        candidates.append(learn(problem, settings.iterations, settings.regularization, settings.learning_rate))
-    up = least(problem, [*candidates, *(flip(problem, candidate) for candidate in candidates)])
+    up = _solution(problem, settings)
     assert layer.weight is not None
     zero = _per_output(layer, "zero_point")
     steps = (problem.floor + problem.freedom * up).reshape(len(zero), -1)
     codes = (steps + zero[:, None]).reshape(layer.weight.shape)
     return replace(layer, weight=codes.numpy().astype(layer.weight.dtype))
+
+
+def _solution(problem: RoundingProblem, settings: _Settings) -> Tensor:
+    """Try all ways there are, and take the best for each output channel."""
+    candidates = [problem.nearest]
+    if settings.iterations:
+        candidates.append(learn(problem, settings.iterations, settings.regularization, settings.learning_rate))
+    found = [flip(problem, candidate) for candidate in candidates]
+    if few_enough(problem):
+        found.append(try_all(problem))
+    return least(problem, [*candidates, *found])
 
 
 def _problem(layer: QuantizedLayer, walk: Walk, unclamped: list[Tensor], settings: _Settings) -> RoundingProblem:

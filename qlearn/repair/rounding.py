@@ -27,6 +27,7 @@ BETAS = 20.0, 2.0
 """The exponent of the regularization, from first to last: at first it moves only weights that are nearly decided."""
 
 _BATCH = 512  # positions in one iteration
+_FEW = 12  # values of which all roundings may be tried
 _REFRESH = 64  # flips after which the gradient is computed anew, so that float32 rounding does not add up
 _WORTH = 1e-4  # a flip must save this share of the error that it makes alone
 
@@ -196,6 +197,29 @@ def flip(problem: RoundingProblem, up: Tensor) -> Tensor:
         up.scatter_(2, place, turned)
         slope += moved * problem.gram.gather(1, place.expand(-1, -1, up.shape[2]))
     return up
+
+
+def try_all(problem: RoundingProblem) -> Tensor:
+    """Return the rounding with the least error before the clamp, of all 2^K; only for layers that read few values.
+
+    A depthwise 3 x 3 filter has 512 roundings.
+
+    Returns
+    -------
+    Tensor, shape (G, M, K)
+        0 and 1.
+    """
+    inputs = problem.floor.shape[2]
+    every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * inputs).reshape(-1, inputs)  # (2^K, K)
+    weights = problem.scale[..., None] * (problem.floor[:, :, None] + problem.freedom[:, :, None] * every)
+    products = weights @ problem.gram[:, None] - 2 * problem.cross[:, :, None]
+    return every[(products * weights).sum(dim=3).argmin(dim=2)]
+
+
+def few_enough(problem: RoundingProblem) -> bool:
+    """Whether `try_all` takes little time and memory."""
+    groups, outputs, inputs = problem.floor.shape
+    return inputs <= _FEW and groups * outputs * inputs * 2**inputs <= 2**24
 
 
 def least(problem: RoundingProblem, candidates: Iterable[Tensor]) -> Tensor:

@@ -26,20 +26,16 @@ if TYPE_CHECKING:
 
 RESULTS = Path(__file__).parents[1] / "notebooks" / "results"
 SCHEME = "symmetric_restricted"
-GRIDS = {  # what is measured: bits, granularity, calibrator of the weights
-    "resnet20": [(8, "per_channel", "minmax"), (4, "per_channel", "minmax"), (4, "per_channel", "mse")],
-    "mobilenet_v1_0.25": [
-        (8, "per_tensor", "minmax"),
-        (8, "per_channel", "minmax"),
-        (4, "per_tensor", "mse"),
-        (4, "per_channel", "mse"),
-    ],
+GRIDS = {  # what is measured unless told: bits, granularity and calibrator of the weights
+    "resnet20": ["8:per_channel:minmax", "4:per_channel:mse"],
+    "mobilenet_v1_0.25": ["8:per_tensor:minmax", "8:per_channel:minmax", "4:per_channel:mse"],
 }
 
 
-def recipe_of(bits: int, granularity: str, calibrator: str) -> ql.Recipe:
-    """Weights as asked; activations by the default, 8 bits."""
-    weights = ql.TensorRecipe(scheme=SCHEME, bits=bits, granularity=granularity, calibrator=calibrator)
+def recipe_of(grid: str) -> ql.Recipe:
+    """Weights as asked, ``"4:per_channel:mse"``; activations by the default, 8 bits."""
+    bits, granularity, calibrator = grid.split(":")
+    weights = ql.TensorRecipe(scheme=SCHEME, bits=int(bits), granularity=granularity, calibrator=calibrator)
     return ql.Recipe(weights=weights)
 
 
@@ -52,18 +48,19 @@ def rounded(network: FloatModel, recipe: ql.Recipe, table: Any, data: Any, itera
     return result, seconds | {"peak_gib_of_process": round(peak, 2), "load": round(os.getloadavg()[0], 1)}
 
 
-def measured(name: str, iterations: list[int]) -> dict[str, Any]:
+def measured(name: str, grids: list[str], iterations: list[int]) -> dict[str, Any]:
     """Round first, so that the peak of memory is that of the rounding; then evaluate everything."""
     network, data = ql.load(name)
     network = ql.fold_batch_norm(network)
     table = ql.calibrate(network, data.calibration, ql.Recipe())
     cases: list[tuple[dict[str, Any], FloatModel, ql.Recipe]] = []
-    for grid in GRIDS[name]:
-        recipe, row = recipe_of(*grid), dict(zip(("bits", "granularity", "calibrator"), grid, strict=True))
+    for grid in grids:
+        recipe, row = recipe_of(grid), dict(zip(("bits", "granularity", "calibrator"), grid.split(":"), strict=True))
         cases.append((row | {"rounding": "nearest"}, network, recipe))
-        for count in iterations if grid[0] < 8 or name != "resnet20" else []:
+        for count in iterations:
             result, cost = rounded(network, recipe, table, data.calibration, count)
             cases.append((row | {"rounding": "adaround", "iterations": count} | cost, result, recipe))
+            print(cases[-1][0], flush=True)
     labels = data.evaluation.labels
     reference = logits_of(network, data.evaluation)
     correct = reference.argmax(axis=1) == labels
@@ -83,7 +80,8 @@ def measured(name: str, iterations: list[int]) -> dict[str, Any]:
     return {
         "network": name,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": f"python tools/adaround.py {name} --iterations {' '.join(map(str, iterations))}",
+        "command": f"python tools/adaround.py {name} --weights {' '.join(grids)} "
+        f"--iterations {' '.join(map(str, iterations))}",
         "versions": {"qlearn": ql.__version__, "torch": torch.__version__, "python": platform.python_version()},
         "machine": f"{os.cpu_count()} cores shared with other work, 1 thread",
         "pictures": f"rounded on {len(data.calibration)}: {data.calibration.name}; "
@@ -99,11 +97,12 @@ def main() -> None:
     """Measure and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("network", choices=GRIDS)
+    parser.add_argument("--weights", nargs="+", metavar="BITS:GRANULARITY:CALIBRATOR", help="grids of the weights")
     parser.add_argument("--iterations", type=int, nargs="+", default=[1000], metavar="N", help="of AdaRound (1000)")
     parser.add_argument("--output", type=Path, help="the file to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    result = measured(options.network, options.iterations)
+    result = measured(options.network, options.weights or GRIDS[options.network], options.iterations)
     head = json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=2)[:-2]
     rows = ",\n".join(f"    {json.dumps(row)}" for row in result["rows"])
     output = options.output or RESULTS / f"adaround_{options.network}.json"

@@ -57,7 +57,8 @@ def adaround(
     than rounded to nearest.
 
     All pictures pass through both networks side by side. Memory is that of the activations that are alive at one time
-    for all pictures (5 bytes per value: float32 and 8-bit codes), and up to about 0.5 GiB for the layer at work.
+    for all pictures (5 bytes per value: float32 and 8-bit codes, and 4 more for what the layer at work makes), and up
+    to about 0.5 GiB for its samples.
 
     Parameters
     ----------
@@ -99,7 +100,7 @@ def adaround(
     References
     ----------
     M. Nagel, R. A. Amjad, M. van Baalen, C. Louizos, T. Blankevoort, "Up or Down? Adaptive Rounding for Post-Training
-    Quantization", ICML 2020. Paper §7.2.
+    Quantization", ICML 2020. The paper does not treat it.
 
     Examples
     --------

@@ -11,6 +11,8 @@ from qlearn.graph.ops import FLOAT_OPS
 from qlearn.pipeline.simulate import run_layer, to_codes, to_real
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from qlearn.graph.model import FloatModel
@@ -32,7 +34,7 @@ class Walk:
 
     def __init__(self, model: FloatModel, pictures: list[Tensor]) -> None:
         self.pictures = pictures
-        self._readers, self._output = model.reader_counts(), model.output
+        self._readers = model.reader_counts()
         self._layers: dict[str, QuantizedLayer] = {}
         self._exact: dict[str, list[Tensor]] = {}
         self._rounded: dict[str, list[Tensor]] = {}
@@ -51,10 +53,11 @@ class Walk:
             raise CalibrationError(f"layer {node.name!r} makes NaN or Inf in the float network: check its weights")
         return values
 
-    def read(self, layer: QuantizedLayer) -> list[Tensor]:
-        """Return what a layer reads in the quantized network, as real numbers, batch by batch."""
+    def read(self, layer: QuantizedLayer) -> Iterator[Tensor]:
+        """Yield what a layer reads in the quantized network, as real numbers, batch by batch."""
         name = layer.node.inputs[0]
-        return [to_real(self._layers[name], value.float()) for value in self._rounded[name]]
+        for value in self._rounded[name]:
+            yield to_real(self._layers[name], value.float())
 
     def source(self, layer: QuantizedLayer) -> QuantizedLayer:
         """Return the layer whose value a layer reads first."""

@@ -72,7 +72,7 @@ def adaround(
     batches : iterable
         Of input tensors, or of tuples that start with one: the pictures to learn on, some hundreds. No labels needed.
     iterations : int
-        Steps of Adam for each layer. 0 only turns single weights round: a few dB less, in a quarter of the time.
+        Steps of Adam for each layer. 0 only turns single weights round, which is quicker and brings most of the gain.
     samples : int
         Positions to learn on, of all pictures together. Layers with many inputs take fewer, to stay within memory.
     regularization : float

@@ -38,6 +38,7 @@ _HOMES = {
     "Trait": "qlearn.calibrators.spec",
     "absorb_high_bias": "qlearn.graph.high_bias",
     "activation_study": "qlearn.analysis.activations",
+    "adaround": "qlearn.repair.adaround",
     "analyze": "qlearn.analysis.layers",
     "calibrate": "qlearn.pipeline.calibrate",
     "calibrate_many": "qlearn.pipeline.calibrate",
@@ -128,6 +129,7 @@ if TYPE_CHECKING:
     from qlearn.pipeline.recipe import LayerRecipe, Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
     from qlearn.registry import calibrator, engine, plugins, register, scheme, unregister
+    from qlearn.repair.adaround import adaround
     from qlearn.repair.correct_bias import correct_bias
     from qlearn.repair.equalize_noise import equalize_noise
     from qlearn.schemes.base import Scheme, SchemeSpec

@@ -111,7 +111,7 @@ def _folded_back(layer: Node, norm: Node) -> Node:
     weight, bias = _weight_and_bias(layer)
     per_output = factor.reshape(-1, *[1] * (weight.ndim - 1))
     folded = layer.with_attrs(bn=_statistics(norm))
-    return folded.with_weights(**_float32(weight * per_output, bias * factor + offset))
+    return folded.with_params(**_float32(weight * per_output, bias * factor + offset))
 
 
 def _statistics(norm: Node) -> OutputStatistics:
@@ -129,7 +129,7 @@ def _folded_forward(norm: Node, layer: Node) -> Node:
     factor, offset = (values.reshape(groups, 1, -1, 1) for values in (factor, offset))
     constant = (grouped * offset).sum(dim=(2, 3)).flatten()
     params = _float32((grouped * factor).reshape(weight.shape), bias + constant)
-    return replace(layer, inputs=norm.inputs).with_weights(**params)
+    return replace(layer, inputs=norm.inputs).with_params(**params)
 
 
 def _depthwise(norm: Node) -> Node:

@@ -9,6 +9,7 @@ import numpy as np
 
 from qlearn.errors import AccumulatorOverflowError
 from qlearn.integer.kernels import KERNELS
+from qlearn.integer.packing import packed_size
 from qlearn.integer.reference import INT32_MAX
 from qlearn.numbers.qparams import along_axis
 
@@ -70,6 +71,14 @@ class IntegerLayer:
     def weight_bytes(self) -> int:
         """Bytes of weights (one per weight up to 8 bits, two above) and of the int32 bias."""
         return sum(0 if array is None else array.nbytes for array in (self.weight, self.bias))
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the weights if their codes were packed without gaps, and of the bias as it is."""
+        bias = 0 if self.bias is None else self.bias.nbytes
+        if self.weight is None or self.weight_qparams is None:
+            return bias
+        return bias + packed_size(self.weight.size, self.weight_qparams.bits)
 
 
 def run_layer(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], profile: Profile) -> NDArray[Any]:

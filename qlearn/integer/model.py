@@ -137,8 +137,16 @@ class IntegerModel:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights and biases."""
+        """Bytes of all weights and biases as they are stored: one per weight of up to 8 bits."""
         return sum(layer.weight_bytes for layer in self.layers)
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of all weights and biases if codes were packed without gaps: two weights of 4 bits to a byte.
+
+        No engine of qlearn computes on packed codes; `qlearn.integer.packing.pack_codes` makes them.
+        """
+        return sum(layer.packed_bytes for layer in self.layers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file that `load` reads back bit for bit. See `qlearn.integer.files.save`."""

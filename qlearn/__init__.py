@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Allocation": "qlearn.analysis.mixed_precision.choices",
+    "CalibrationTable": "qlearn.pipeline.calibrate",
     "Calibrator": "qlearn.calibrators.spec",
     "CalibratorSpec": "qlearn.calibrators.spec",
-    "CalibrationTable": "qlearn.pipeline.calibrate",
+    "Choice": "qlearn.analysis.mixed_precision.choices",
+    "ChoiceLogits": "qlearn.analysis.mixed_precision.logits",
     "ClipRange": "qlearn.numbers.qparams",
     "Comparison": "qlearn.analysis.compare",
     "Engine": "qlearn.engines.spec",
@@ -22,15 +25,18 @@ _HOMES = {
     "FloatModel": "qlearn.graph.model",
     "IntegerModel": "qlearn.integer.model",
     "LayerRecipe": "qlearn.pipeline.recipe",
+    "ParetoFront": "qlearn.analysis.mixed_precision.search",
     "Preprocess": "qlearn.graph.preprocess",
     "QParams": "qlearn.numbers.qparams",
     "QuantizedModel": "qlearn.pipeline.simulate",
     "Recipe": "qlearn.pipeline.recipe",
+    "Resource": "qlearn.analysis.mixed_precision.resources",
     "Scheme": "qlearn.schemes.base",
     "SchemeSpec": "qlearn.schemes.base",
     "StreamingHistogram": "qlearn.numbers.histogram",
     "TensorRecipe": "qlearn.pipeline.recipe",
     "Trait": "qlearn.calibrators.spec",
+    "bit_operations": "qlearn.analysis.mixed_precision.resources",
     "calibrate": "qlearn.pipeline.calibrate",
     "calibrate_many": "qlearn.pipeline.calibrate",
     "calibrator": "qlearn.registry",
@@ -47,17 +53,24 @@ _HOMES = {
     "fake_quantize": "qlearn.numbers.affine",
     "fold_batch_norm": "qlearn.graph.fold",
     "fuse_activations": "qlearn.graph.fuse",
+    "hessian_costs": "qlearn.analysis.mixed_precision.hessian",
+    "hessian_traces": "qlearn.analysis.mixed_precision.hessian",
     "hookimpl": "qlearn.hookspecs",
     "import_litert": "qlearn.export.litert_import",
     "load": "qlearn.zoo.load",
+    "measure_choices": "qlearn.analysis.mixed_precision.measure",
+    "pareto_front": "qlearn.analysis.mixed_precision.search",
     "plugins": "qlearn.registry",
     "quantize": "qlearn.numbers.affine",
     "quantize_model": "qlearn.pipeline.quantize",
     "register": "qlearn.registry",
+    "round_to_float16": "qlearn.graph.half",
     "scheme": "qlearn.registry",
+    "search_bits": "qlearn.analysis.mixed_precision.search",
     "sqnr_db": "qlearn.analysis.metrics",
     "trace": "qlearn.graph.trace",
     "unregister": "qlearn.registry",
+    "weight_bytes": "qlearn.analysis.mixed_precision.resources",
 }
 
 __all__ = [*sorted(_HOMES)]  # noqa: PLE0604  (strings, one per name)
@@ -79,6 +92,12 @@ if TYPE_CHECKING:
     from qlearn.analysis.compare import Comparison, compare_calibrators
     from qlearn.analysis.evaluate import Evaluation, evaluate
     from qlearn.analysis.metrics import sqnr_db
+    from qlearn.analysis.mixed_precision.choices import Allocation, Choice
+    from qlearn.analysis.mixed_precision.hessian import hessian_costs, hessian_traces
+    from qlearn.analysis.mixed_precision.logits import ChoiceLogits
+    from qlearn.analysis.mixed_precision.measure import measure_choices
+    from qlearn.analysis.mixed_precision.resources import Resource, bit_operations, weight_bytes
+    from qlearn.analysis.mixed_precision.search import ParetoFront, pareto_front, search_bits
     from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
     from qlearn.classroom.environment import check_environment
     from qlearn.classroom.exercises import check
@@ -88,6 +107,7 @@ if TYPE_CHECKING:
     from qlearn.export.onnx import export_onnx
     from qlearn.graph.fold import fold_batch_norm
     from qlearn.graph.fuse import fuse_activations
+    from qlearn.graph.half import round_to_float16
     from qlearn.graph.model import FloatModel
     from qlearn.graph.preprocess import Preprocess
     from qlearn.graph.trace import trace

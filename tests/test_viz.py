@@ -55,6 +55,16 @@ DRAWINGS = {
     "spread": lambda: viz.spread([1, 2, 4], {"a": ([2, 3, 4], [1, 2, 3], [3, 4, 5]), "b": ([1] * 3,) * 3}),
     "spread of one": lambda: viz.spread([1], {"a": ([2], [1], [3])}, title="t"),
     "spread of nothing": lambda: viz.spread([], {}),
+    "front": lambda: viz.pareto_front([1, 2, 4], [3, 1, 0.1], marks={"a": (2, 2), "b": (3, 0.5)}, title="t"),
+    "front with a zero": lambda: viz.pareto_front([1, 2], [1, 0], marks={"a": (1, 0)}),
+    "front of zeros": lambda: viz.pareto_front([1], [0]),
+    "front of nothing": lambda: viz.pareto_front([], []),
+    "sensitivities": lambda: viz.sensitivity_bars(["a", "b"], {2: [1, 2], 8: [0.01, float("nan")]}, title="t"),
+    "sensitivities of zero": lambda: viz.sensitivity_bars(["a"], {4: [0.0]}),
+    "sensitivities of nothing": lambda: viz.sensitivity_bars([], {}),
+    "allocation": lambda: viz.allocation_strip(["a", "b"], [8, 2], average=4, title="t"),
+    "allocation by size": lambda: viz.allocation_strip(["a", "b"], [8, 2], widths=[1, 900], average=2.1),
+    "allocation of nothing": lambda: viz.allocation_strip([], []),
     "pictures": lambda: viz.pictures(PICTURES, ["a", "b", "c"], columns=2, title="t"),
 }
 
@@ -108,6 +118,10 @@ REFUSED = {
     "spread: at most 4 series": lambda: viz.spread([1], {name: ([1], [1], [1]) for name in "abcde"}),
     "3, 4, 4, 3.* with 1 captions": lambda: viz.pictures(PICTURES, ["a"]),
     "0 captions": lambda: viz.pictures(PICTURES[:0], []),
+    "2 numbers for usage, 1 for cost": lambda: viz.pareto_front([1, 2], [1]),
+    "2 layers, but 1 costs at 4 bits": lambda: viz.sensitivity_bars(["a", "b"], {4: [1.0]}),
+    "1 layers, 2 bits": lambda: viz.allocation_strip(["a"], [8, 4]),
+    "1 widths above 0": lambda: viz.allocation_strip(["a"], [8], widths=[0]),
     "as many values and texts as frames, got 2, 1 and 1": lambda: viz.Slider(
         "bits", ["2", "3"], [viz.number_line(QP)], ["a"]
     ),

@@ -7,6 +7,7 @@ pyplot is not used, so nothing is left behind; a notebook shows the Axes that a 
 
 from qlearn.viz.frames import Slider, png
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
+from qlearn.viz.mixed import allocation_strip, pareto_front, sensitivity_bars
 from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
 from qlearn.viz.strip import STAGES, pipeline_strip
 from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, STYLE, ZERO_POINT, title_of
@@ -21,6 +22,7 @@ __all__ = [
     "STYLE",
     "ZERO_POINT",
     "Slider",
+    "allocation_strip",
     "clip_ranges",
     "curves",
     "dots",
@@ -28,11 +30,13 @@ __all__ = [
     "histogram_with_range",
     "integer_grid",
     "number_line",
+    "pareto_front",
     "pictures",
     "pipeline_strip",
     "png",
     "results_bars",
     "rounding_staircase",
+    "sensitivity_bars",
     "spread",
     "title_of",
     "tradeoff",

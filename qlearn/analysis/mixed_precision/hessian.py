@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 
 from qlearn.analysis.mixed_precision.choices import Choice
-from qlearn.analysis.mixed_precision.measure import WEIGHT_BITS, check_names, quantized_weights, weighted_layers
+from qlearn.analysis.mixed_precision.measure import WEIGHT_BITS, alone, check_names, weighted_layers
 from qlearn.errors import DataError, GraphError, RecipeError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.ops import FLOAT_OPS
+from qlearn.numbers.affine import dequantize
 from qlearn.progress import progress
 
 if TYPE_CHECKING:
@@ -167,10 +168,12 @@ def hessian_costs(
     fused = fuse_activations(model)
     check_names(fused, tuple(traces))
     choices = [Choice(name, "weights", bits) for name in traces for bits in sorted(set(weight_bits))]
-    quantized = quantized_weights(fused, recipe, choices)
     costs = {}
-    for choice in choices:
-        change = quantized[choice].double() - fused.node(choice.layer).params["weight"].double()
+    for choice, network in alone(fused, recipe, choices).items():
+        layer = next(one for one in network.layers if one.node.name == choice.layer)
+        assert layer.weight is not None
+        assert layer.weight_qparams is not None
+        change = dequantize(layer.weight, layer.weight_qparams).double() - layer.node.params["weight"].double()
         costs[choice] = max(traces[choice.layer].average, 0.0) * float(change.square().sum())
     return costs
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +14,12 @@ from qlearn.analysis.mixed_precision.logits import ChoiceLogits
 from qlearn.analysis.mixed_precision.resources import WEIGHTED_OPS, scale_owner
 from qlearn.errors import DataError, FallbackWarning, RecipeError
 from qlearn.graph.fuse import fuse_activations
-from qlearn.graph.ops import FLOAT_OPS
-from qlearn.numbers.affine import dequantize, fake_quantize
 from qlearn.numbers.qparams import QParams
 from qlearn.pipeline.calibrate import calibrate_many, calibration_sites
 from qlearn.pipeline.known import reason_for_float
 from qlearn.pipeline.quantize import quantize_model
 from qlearn.pipeline.recipe import Recipe
+from qlearn.pipeline.simulate import real_value, run_layer, to_codes
 from qlearn.progress import progress
 from qlearn.schemes.base import integer_limits
 
@@ -33,8 +31,11 @@ if TYPE_CHECKING:
 
     from qlearn.analysis.mixed_precision.logits import Logits
     from qlearn.graph.model import FloatModel, Node
+    from qlearn.numbers.qparams import ClipRange
+    from qlearn.pipeline.simulate import QuantizedModel
 
 WEIGHT_BITS = (2, 3, 4, 5, 6, 7, 8)
+FLOAT = Recipe(activations=None, weights=None)
 
 
 def measure_choices(
@@ -92,9 +93,9 @@ def measure_choices(
     if not weights and not outputs:
         raise RecipeError(f"{model.name}: no tensor whose bits could be chosen")
     batches = list(pictures) if outputs and iter(pictures) is pictures else pictures
-    changed = quantized_weights(fused, recipe, weights)
-    qparams = _quantized_outputs(fused, recipe, outputs, batches)
-    return _run_all(fused, {**changed, **qparams}, batches)
+    return _run_all(
+        fused, {**alone(fused, recipe, weights), **_alone_outputs(fused, recipe, outputs, batches)}, batches
+    )
 
 
 def check_names(fused: FloatModel, layers: Sequence[str] | None) -> None:
@@ -136,65 +137,54 @@ def _pushes_into_float(fused: FloatModel, recipe: Recipe, site: str, bits: int) 
     return any(reason_for_float(node, [QParams(1.0, zero, qmin, qmax)] * len(node.inputs)) for node in readers)
 
 
-def quantized_weights(fused: FloatModel, recipe: Recipe, choices: Sequence[Choice]) -> dict[Choice, Tensor]:
-    """The weights after a trip through the integers, for every choice."""
-    weights: dict[Choice, Tensor] = {}
-    for bits in sorted({choice.bits for choice in choices}):
-        mine = [choice for choice in choices if choice.bits == bits]
-        quantized = quantize_model(fused, _only(with_choices(recipe, mine), mine), {})
-        layers = {layer.node.name: layer for layer in quantized.layers}
-        for choice in mine:
-            layer = layers[choice.layer]
-            assert layer.weight is not None
-            assert layer.weight_qparams is not None
-            weights[choice] = dequantize(layer.weight, layer.weight_qparams)
-    return weights
+def alone(
+    fused: FloatModel,
+    recipe: Recipe,
+    choices: Sequence[Choice],
+    tables: Mapping[int, Mapping[str, ClipRange]] | None = None,
+) -> dict[Choice, QuantizedModel]:
+    """Return, for every choice, the network with that tensor quantized and all others in float.
+
+    `tables` has the clip ranges by bits, where outputs are chosen.
+    """
+    networks: dict[Choice, QuantizedModel] = {}
+    for choice in choices:
+        mine = with_choices(recipe, [choice]).for_layer(choice.layer)
+        only = FLOAT.with_layer(choice.layer, **{choice.tensor: getattr(mine, choice.tensor)})
+        table = {} if tables is None else {choice.layer: tables[choice.bits][choice.layer]}
+        with warnings.catch_warnings():  # whoever quantizes the network will see them
+            warnings.simplefilter("ignore", FallbackWarning)
+            networks[choice] = quantize_model(fused, only, table)
+    return networks
 
 
-def _quantized_outputs(
+def _alone_outputs(
     fused: FloatModel, recipe: Recipe, choices: Sequence[Choice], batches: Iterable[Any]
-) -> dict[Choice, QParams]:
-    """Scale and zero point of the outputs, for every choice, from one calibration."""
+) -> dict[Choice, QuantizedModel]:
+    """The same for outputs, all calibrated in one pass."""
     if not choices:
         return {}
-    widths = sorted({choice.bits for choice in choices})
-    groups = [[choice for choice in choices if choice.bits == bits] for bits in widths]
-    recipes = [_only(with_choices(recipe, group), group) for group in groups]
-    qparams: dict[Choice, QParams] = {}
-    for group, one, table in zip(groups, recipes, calibrate_many(fused, batches, recipes), strict=True):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FallbackWarning)  # only scales are wanted here
-            layers = {layer.node.name: layer for layer in quantize_model(fused, one, table).layers}
-        for choice in group:
-            output = layers[choice.layer].output
-            assert output is not None
-            qparams[choice] = output
-    return qparams
-
-
-def _only(recipe: Recipe, choices: Sequence[Choice]) -> Recipe:
-    """The recipe for the chosen tensors, and float for all others."""
-    alone = Recipe(activations=None, weights=None)
+    recipes: dict[int, Recipe] = {}
     for choice in choices:
-        alone = alone.with_layer(
-            choice.layer, **{choice.tensor: getattr(recipe.for_layer(choice.layer), choice.tensor)}
-        )
-    return alone
+        mine = with_choices(recipe, [choice]).for_layer(choice.layer).activations
+        recipes[choice.bits] = recipes.get(choice.bits, FLOAT).with_layer(choice.layer, activations=mine)
+    tables = calibrate_many(fused, batches, list(recipes.values()))
+    return alone(fused, recipe, choices, dict(zip(recipes, tables, strict=True)))
 
 
-def _run_all(fused: FloatModel, changes: Mapping[Choice, Tensor | QParams], batches: Iterable[Any]) -> ChoiceLogits:
+def _run_all(fused: FloatModel, networks: Mapping[Choice, QuantizedModel], batches: Iterable[Any]) -> ChoiceLogits:
     reference: list[Logits] = []
-    logits: dict[Choice, list[Logits]] = {choice: [] for choice in changes}
+    logits: dict[Choice, list[Logits]] = {choice: [] for choice in networks}
     labels: list[NDArray[np.int64]] = []
-    later = {name: dependents(fused, name) for name in {choice.layer for choice in changes}}
+    later = {name: dependents(fused, name) for name in {choice.layer for choice in networks}}
     for batch in progress(batches, "one tensor at a time", unit="batch"):
         images = batch[0] if isinstance(batch, tuple | list) else batch
         if isinstance(batch, tuple | list) and len(batch) > 1 and batch[1] is not None:
             labels.append(np.asarray(batch[1], np.int64))
         values: dict[str, Tensor] = {}
         reference.append(_rows(fused(images, watch=_keeping(values))))
-        for choice, change in progress(changes.items(), "choices", unit="choice", total=len(changes)):
-            logits[choice].append(_rows(_with_change(fused, values, choice.layer, change, later[choice.layer])))
+        for choice, network in progress(networks.items(), "choices", unit="choice", total=len(networks)):
+            logits[choice].append(_rows(_run_later(network, values, later[choice.layer])))
     if not reference:
         raise DataError("no pictures to measure on (an iterator that was already used up?)")
     known = np.concatenate(labels) if labels else None
@@ -208,31 +198,26 @@ def _keeping(values: dict[str, Tensor]) -> Callable[[Node, Tensor], None]:
     return lambda node, value: values.update({node.name: value})
 
 
-def dependents(model: FloatModel, name: str) -> tuple[Node, ...]:
-    """Return the nodes that read a node's value, or a value computed from it, in the order in which they run."""
-    touched, found = {name}, []
+def dependents(model: FloatModel, name: str) -> tuple[str, ...]:
+    """Return the names of a node, of those that read its value, of those that read theirs and so on, in their order."""
+    touched = {name: None}
     for node in model.nodes:
-        if touched.intersection(node.inputs):
-            touched.add(node.name)
-            found.append(node)
-    return tuple(found)
+        if not touched.keys().isdisjoint(node.inputs):
+            touched[node.name] = None
+    return tuple(touched)
 
 
-def _with_change(
-    model: FloatModel, values: Mapping[str, Tensor], name: str, change: Tensor | QParams, later: Sequence[Node]
-) -> Tensor:
-    """The output if one node has other weights, or its value is quantized; `values` are those of the float network."""
-    node = model.node(name)
+def _run_later(network: QuantizedModel, values: Mapping[str, Tensor], later: Sequence[str]) -> Tensor:
+    """The output, computed from the layers `later` on; before them, `values` are those of the float network."""
+    layers = {layer.node.name: layer for layer in network.layers}
     changed = dict(values)
     with torch.no_grad():
-        if isinstance(change, QParams):
-            changed[name] = fake_quantize(values[name], change)
-        else:
-            other = replace(node, params={**node.params, "weight": change})
-            changed[name] = FLOAT_OPS[node.op](other, [values[source] for source in node.inputs])
-        for reader in later:
-            changed[reader.name] = FLOAT_OPS[reader.op](reader, [changed[source] for source in reader.inputs])
-    return changed[model.output]
+        for name in later:
+            layer = layers[name]
+            inputs = [(layers[source], changed[source]) for source in layer.node.inputs]
+            changed[name] = run_layer(layer, inputs) if inputs else to_codes(values[name], layer.output)
+    output = network.model.output
+    return real_value(layers[output], changed[output])
 
 
 def _rows(value: Tensor) -> Logits:

@@ -19,6 +19,7 @@ from qlearn.analysis.mixed_precision import (
     pareto_front,
     search_bits,
     weight_bytes,
+    with_choices,
 )
 from qlearn.analysis.mixed_precision.study import Candidate, MixedRow, compare_mixed, uniform_choices
 from qlearn.cli.sources import open_data, open_model, parse_preprocess
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     preprocess = parse_preprocess(arguments.preprocess)
     if arguments.output is not None and not Path(arguments.output).absolute().parent.is_dir():
         raise MissingDataError(f"--output {arguments.output}: its folder does not exist")
+    if arguments.workers < 1:
+        raise RecipeError(f"--workers must be at least 1, got {arguments.workers}")
     for budget in arguments.budget:
         parse_budget(budget)  # a wrong one fails here, before the long work
     model = open_model(arguments.model, arguments.checkpoint, preprocess)
@@ -58,7 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     costs, details = measured(model, recipe, data, arguments)
     resource = (weight_bytes if arguments.resource == "bytes" else bit_operations)(model, recipe)
     rows = searched(costs, resource, arguments)
-    floating, table = compare_mixed(model, recipe, rows, calibration=data.calibration, evaluation=data.evaluation)
+    floating, table = compare_mixed(
+        model, recipe, rows, calibration=data.calibration, evaluation=data.evaluation, workers=arguments.workers
+    )
     front = pareto_front(next(iter(costs.values())), resource) if arguments.pareto else None
     document = {
         "network": model.name,
@@ -146,8 +151,6 @@ def save(
 ) -> None:
     """Save the integer model of the first search for the last budget."""
     last = next(row for row in rows if row.cost is not None and row.budget == rows[-1].budget)
-    from qlearn.analysis.mixed_precision.choices import with_choices
-
     mixed = with_choices(recipe, last.choices)
     table = calibrate(model, data.calibration, mixed)
     quantize_model(model, mixed, table).to_integer(arguments.policy).save(arguments.output)

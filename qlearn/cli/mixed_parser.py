@@ -48,6 +48,7 @@ def add_mixed(
     add_own(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--images", type=int, metavar="N", help="evaluate on N pictures only")
+    group.add_argument("--workers", type=int, default=1, metavar="N", help="networks evaluated at the same time")
     group.add_argument("--policy", choices=("fixed", "float32"), default="fixed", help="of the model saved")
     group.add_argument("--output", metavar="FILE", help="save the first search's integer model for the last budget")
     group.add_argument("--json", action="store_true", help="one JSON document on standard output")

@@ -93,6 +93,8 @@ def test_the_comparison_against_evaluate():
         assert row.packed_bytes == quantized.to_integer().packed_bytes
         assert row.stored_bytes == quantized.weight_bytes
         assert row.packed_bytes <= resource.usage(uniform)
+    again = compare_mixed(network, RECIPE, rows, calibration=data, evaluation=evaluation, workers=3)
+    assert again == (floating, table)
     assert table[0].against_uniform is None
     assert table[1].against_uniform.difference == pytest.approx(table[1].accuracy - table[0].accuracy)
     assert average_bits(network, with_choices(RECIPE, uniform)) == 4

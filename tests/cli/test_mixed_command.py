@@ -67,6 +67,7 @@ def test_bit_operations_with_activations(capsys):
     ("arguments", "message"),
     [
         (["--budget", "lots"], "write 4bit, or a number"),
+        (["--workers", "0"], "at least 1"),
         (["--budget", "100"], "with the fewest bits of every tensor it takes"),
         (["--measure", "hessian", "--activation-bits", "4"], "leave --activation-bits out"),
         (["--output", "/no/such/folder/x.qlearn"], "its folder does not exist"),

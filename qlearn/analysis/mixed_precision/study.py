@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from qlearn.graph.model import FloatModel
     from qlearn.pipeline.recipe import Recipe
+    from qlearn.pipeline.simulate import QuantizedModel
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ def compare_mixed(
     *,
     calibration: Iterable[Any],
     evaluation: Iterable[Any],
+    workers: int = 1,
 ) -> tuple[float, list[MixedRow]]:
     """Quantize with every candidate and measure all on the same pictures.
 
@@ -124,6 +127,8 @@ def compare_mixed(
         A uniform one comes before those that are compared with it, at the same budget.
     calibration, evaluation : iterable
         As for `compare_calibrators`; evaluation needs labels, and is iterated over once for each row.
+    workers : int
+        Networks that run at the same time, each in a thread of its own. The numbers do not depend on it.
 
     Returns
     -------
@@ -138,32 +143,35 @@ def compare_mixed(
     """
     labels = _labels(evaluation)
     reference = logits_of(model, evaluation, "float")
+    floating = float((reference.argmax(axis=1) == labels).mean())
     recipes = [with_choices(recipe, row.choices) for row in rows]
     tables = calibrate_many(model, calibration, recipes)
+    networks: dict[tuple[Choice, ...], QuantizedModel] = {}
+    for row, one, table in zip(rows, recipes, tables, strict=True):
+        if row.choices not in networks:  # two searches often agree
+            networks[row.choices] = quantize_model(model, one, table)
+    with ThreadPoolExecutor(workers) as pool:  # torch lets go of Python's lock while it computes
+        runs = pool.map(lambda network: logits_of(network, evaluation, "recipe"), networks.values())
+        logits = dict(zip(networks, progress(runs, "recipes", unit="recipe", total=len(networks)), strict=True))
     uniform: dict[int, NDArray[np.bool_]] = {}
-    done: dict[tuple[Choice, ...], NDArray[np.float32]] = {}
     measured = []
-    for row, one, table in progress(list(zip(rows, recipes, tables, strict=True)), "recipes", unit="recipe"):
-        quantized = quantize_model(model, one, table)
-        if row.choices not in done:  # two searches often agree
-            done[row.choices] = logits_of(quantized, evaluation, row.name)
-        logits = done[row.choices]
-        right = logits.argmax(axis=1) == labels
+    for row, one in zip(rows, recipes, strict=True):
+        right = logits[row.choices].argmax(axis=1) == labels
         baseline = uniform.setdefault(row.budget, right) if row.cost is None else uniform.get(row.budget)
         measured.append(
             MixedRow(
                 name=row.name,
                 accuracy=float(right.mean()),
-                sqnr_db=sqnr_db(reference, logits),
+                sqnr_db=sqnr_db(reference, logits[row.choices]),
                 average_bits=average_bits(model, one),
                 packed_bytes=weight_bytes(model, one).usage(),
-                stored_bytes=quantized.weight_bytes,
+                stored_bytes=networks[row.choices].weight_bytes,
                 bit_operations=bit_operations(model, one).usage(),
                 against_uniform=None if row.cost is None or baseline is None else paired_difference(right, baseline),
                 candidate=row,
             )
         )
-    return float((reference.argmax(axis=1) == labels).mean()), measured
+    return floating, measured
 
 
 def average_bits(model: FloatModel, recipe: Recipe) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ActivationStudy": "qlearn.analysis.activations",
     "Allocation": "qlearn.analysis.mixed_precision.choices",
     "CalibrationTable": "qlearn.pipeline.calibrate",
     "Calibrator": "qlearn.calibrators.spec",
@@ -21,10 +22,13 @@ _HOMES = {
     "Comparison": "qlearn.analysis.compare",
     "Engine": "qlearn.engines.spec",
     "EngineSpec": "qlearn.engines.spec",
+    "ErrorBudget": "qlearn.analysis.budget",
     "Evaluation": "qlearn.analysis.evaluate",
     "FloatModel": "qlearn.graph.model",
     "IntegerModel": "qlearn.integer.model",
+    "Landscape": "qlearn.analysis.landscape",
     "LayerRecipe": "qlearn.pipeline.recipe",
+    "LayerTable": "qlearn.analysis.layers",
     "ParetoFront": "qlearn.analysis.mixed_precision.search",
     "Preprocess": "qlearn.graph.preprocess",
     "QParams": "qlearn.numbers.qparams",
@@ -33,9 +37,12 @@ _HOMES = {
     "Resource": "qlearn.analysis.mixed_precision.resources",
     "Scheme": "qlearn.schemes.base",
     "SchemeSpec": "qlearn.schemes.base",
+    "Sensitivity": "qlearn.analysis.sensitivity",
     "StreamingHistogram": "qlearn.numbers.histogram",
     "TensorRecipe": "qlearn.pipeline.recipe",
     "Trait": "qlearn.calibrators.spec",
+    "activation_study": "qlearn.analysis.activations",
+    "analyze": "qlearn.analysis.layers",
     "bit_operations": "qlearn.analysis.mixed_precision.resources",
     "calibrate": "qlearn.pipeline.calibrate",
     "calibrate_many": "qlearn.pipeline.calibrate",
@@ -47,6 +54,7 @@ _HOMES = {
     "compare_calibrators": "qlearn.analysis.compare",
     "dequantize": "qlearn.numbers.affine",
     "engine": "qlearn.registry",
+    "error_budget": "qlearn.analysis.budget",
     "evaluate": "qlearn.analysis.evaluate",
     "export_litert": "qlearn.export.litert",
     "export_onnx": "qlearn.export.onnx",
@@ -58,6 +66,7 @@ _HOMES = {
     "hookimpl": "qlearn.hookspecs",
     "import_litert": "qlearn.export.litert_import",
     "load": "qlearn.zoo.load",
+    "loss_landscape": "qlearn.analysis.landscape",
     "measure_choices": "qlearn.analysis.mixed_precision.measure",
     "pareto_front": "qlearn.analysis.mixed_precision.search",
     "plugins": "qlearn.registry",
@@ -67,10 +76,12 @@ _HOMES = {
     "round_to_float16": "qlearn.graph.half",
     "scheme": "qlearn.registry",
     "search_bits": "qlearn.analysis.mixed_precision.search",
+    "sensitivity": "qlearn.analysis.sensitivity",
     "sqnr_db": "qlearn.analysis.metrics",
     "trace": "qlearn.graph.trace",
     "unregister": "qlearn.registry",
     "weight_bytes": "qlearn.analysis.mixed_precision.resources",
+    "with_activation": "qlearn.analysis.activations",
 }
 
 __all__ = [*sorted(_HOMES)]  # noqa: PLE0604  (strings, one per name)
@@ -89,8 +100,12 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from qlearn.analysis.activations import ActivationStudy, activation_study, with_activation
+    from qlearn.analysis.budget import ErrorBudget, error_budget
     from qlearn.analysis.compare import Comparison, compare_calibrators
     from qlearn.analysis.evaluate import Evaluation, evaluate
+    from qlearn.analysis.landscape import Landscape, loss_landscape
+    from qlearn.analysis.layers import LayerTable, analyze
     from qlearn.analysis.metrics import sqnr_db
     from qlearn.analysis.mixed_precision.choices import Allocation, Choice
     from qlearn.analysis.mixed_precision.hessian import hessian_costs, hessian_traces
@@ -98,6 +113,7 @@ if TYPE_CHECKING:
     from qlearn.analysis.mixed_precision.measure import measure_choices
     from qlearn.analysis.mixed_precision.resources import Resource, bit_operations, weight_bytes
     from qlearn.analysis.mixed_precision.search import ParetoFront, pareto_front, search_bits
+    from qlearn.analysis.sensitivity import Sensitivity, sensitivity
     from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
     from qlearn.classroom.environment import check_environment
     from qlearn.classroom.exercises import check

@@ -5,16 +5,20 @@ dashed black is the clip range, a red tick is the zero point.
 pyplot is not used, so nothing is left behind; a notebook shows the Axes that a cell returns.
 """
 
+from qlearn.viz.flows import ERROR_SOURCES, convolution_errors, one_output, ptq_beside_qat
 from qlearn.viz.frames import Slider, png
+from qlearn.viz.layers import budget_bars, layer_rmse, layer_sqnr, sensitivity_bars
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
-from qlearn.viz.mixed import allocation_strip, pareto_front, sensitivity_bars
+from qlearn.viz.mixed import allocation_strip, cost_bars, pareto_front
 from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
 from qlearn.viz.strip import STAGES, pipeline_strip
 from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, STYLE, ZERO_POINT, title_of
+from qlearn.viz.surface import channel_ranges, loss_line, loss_surface
 from qlearn.viz.tables import integer_grid, pictures, results_bars
 
 __all__ = [
     "ERROR",
+    "ERROR_SOURCES",
     "FLOAT",
     "LIMIT",
     "QUANTIZED",
@@ -23,17 +27,27 @@ __all__ = [
     "ZERO_POINT",
     "Slider",
     "allocation_strip",
+    "budget_bars",
+    "channel_ranges",
     "clip_ranges",
+    "convolution_errors",
+    "cost_bars",
     "curves",
     "dots",
     "error_curve",
     "histogram_with_range",
     "integer_grid",
+    "layer_rmse",
+    "layer_sqnr",
+    "loss_line",
+    "loss_surface",
     "number_line",
+    "one_output",
     "pareto_front",
     "pictures",
     "pipeline_strip",
     "png",
+    "ptq_beside_qat",
     "results_bars",
     "rounding_staircase",
     "sensitivity_bars",

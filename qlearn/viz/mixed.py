@@ -65,7 +65,7 @@ def pareto_front(
 
 
 @styled
-def sensitivity_bars(
+def cost_bars(
     layers: Sequence[str],
     costs: Mapping[int, Sequence[float]],
     *,
@@ -90,13 +90,13 @@ def sensitivity_bars(
 
     Examples
     --------
-    >>> ax = sensitivity_bars(["conv1", "fc"], {2: [0.3, 0.1], 4: [0.02, 0.01]})
+    >>> ax = cost_bars(["conv1", "fc"], {2: [0.3, 0.1], 4: [0.02, 0.01]})
     >>> [text.get_text() for text in ax.get_legend().texts]
     ['2 bits', '4 bits']
     """
     for bits, mine in costs.items():
         if len(mine) != len(layers):
-            raise QLearnError(f"sensitivity_bars: {len(layers)} layers, but {len(mine)} costs at {bits} bits")
+            raise QLearnError(f"cost_bars: {len(layers)} layers, but {len(mine)} costs at {bits} bits")
     rows, groups = len(layers), max(len(costs), 1)
     ax = axes_for(ax, title, size=(SIZE[0], 1.0 + 0.105 * max(rows, 3) * (groups + 1)))
     height = 0.86 / groups

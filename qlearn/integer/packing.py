@@ -51,6 +51,7 @@ def pack_codes(codes: ArrayLike, qparams: QParams) -> NDArray[np.uint8]:
 
     Examples
     --------
+    >>> from qlearn.numbers.qparams import QParams
     >>> qp = QParams(0.1, 0, -8, 7)
     >>> pack_codes([-8, 7, 0], qp)                       # 0000 1111 1000 and four bits of padding
     array([ 15, 128], dtype=uint8)

@@ -13,7 +13,7 @@ import torch
 import qlearn as ql
 from qlearn.calibrators.entropy import best_window
 from qlearn.numbers.histogram import StreamingHistogram
-from qlearn.pipeline.calibrate import calibration_sites
+from qlearn.pipeline.calibrate import calibration_plan
 from qlearn.pipeline.observe import SiteObservers
 from qlearn.zoo.load import load_module
 from qlearn.zoo.models.mobilenet import MobileNetV1
@@ -72,9 +72,8 @@ def batch():
 def test_one_pass_for_everything(capsys, benchmark, network, batch):
     folded = ql.fold_batch_norm(network)
     fused = ql.fuse_activations(folded)
-    choices = [recipe.activations for recipe in RECIPES]
-    everything = SiteObservers.of(calibration_sites(fused), choices)
-    minmax = SiteObservers.of(calibration_sites(fused), choices[:1])
+    plans = [calibration_plan(fused, recipe) for recipe in RECIPES]
+    everything, minmax = SiteObservers.of(plans), SiteObservers.of(plans[:1])
     values = []
     fused(batch, lambda node, value: values.append(value) if node.name in everything.sites else None)
     times = in_turns(
@@ -149,8 +148,7 @@ def test_entropy_search_as_onnxruntime_defines_it(capsys, benchmark, shape):
 def test_all_thresholds_of_the_network(capsys, benchmark, network, batch):
     folded = ql.fold_batch_norm(network)
     fused = ql.fuse_activations(folded)
-    choices = [recipe.activations for recipe in RECIPES]
-    observers = SiteObservers.of(calibration_sites(fused), choices)
+    observers = SiteObservers.of([calibration_plan(fused, recipe) for recipe in RECIPES])
     observers.run(fused, batch)
     scheme = ql.scheme("affine")
 

@@ -21,6 +21,7 @@ _HOMES = {
     "Evaluation": "qlearn.analysis.evaluate",
     "FloatModel": "qlearn.graph.model",
     "IntegerModel": "qlearn.integer.model",
+    "LayerRecipe": "qlearn.pipeline.recipe",
     "Preprocess": "qlearn.graph.preprocess",
     "QParams": "qlearn.numbers.qparams",
     "QuantizedModel": "qlearn.pipeline.simulate",
@@ -97,7 +98,7 @@ if TYPE_CHECKING:
     from qlearn.numbers.qparams import ClipRange, QParams
     from qlearn.pipeline.calibrate import CalibrationTable, calibrate, calibrate_many
     from qlearn.pipeline.quantize import quantize_model
-    from qlearn.pipeline.recipe import Recipe, TensorRecipe
+    from qlearn.pipeline.recipe import LayerRecipe, Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
     from qlearn.registry import calibrator, engine, plugins, register, scheme, unregister
     from qlearn.schemes.base import Scheme, SchemeSpec

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qlearn.errors import CalibrationError, GraphError, PluginError
+from qlearn.errors import CalibrationError, GraphError, PluginError, RecipeError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.integer.layers import SHARING_OPS
@@ -18,9 +19,10 @@ from qlearn.registry import scheme
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from qlearn.pipeline.recipe import Recipe
+    from qlearn.pipeline.observe import Plan
+    from qlearn.pipeline.recipe import Recipe, TensorRecipe
 
-__all__ = ["CalibrationTable", "calibrate", "calibrate_many", "calibration_sites", "input_of"]
+__all__ = ["CalibrationTable", "calibrate", "calibrate_many", "calibration_plan", "calibration_sites", "input_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ def calibrate(model: FloatModel, batches: Iterable[Any], recipe: Recipe, *, clie
         Of input tensors (N, C, H, W), or of tuples that start with one, such as (images, labels).
         With a client, a batch may also be a Dask future of either: the worker then loads the pictures.
     recipe : Recipe
-        Its ``activations`` say which calibrator, and for which scheme. None gives an empty table.
+        Its ``activations`` say which calibrator, and for which scheme; layers may differ. Sites in float get no range.
     client : dask.distributed.Client, optional
         Calibrate on its workers (extra ``dask``): one task per batch, one thread each.
         The calibrator must be MERGEABLE; the table is then that of one process with one thread, bit for bit.
@@ -93,6 +95,8 @@ def calibrate(model: FloatModel, batches: Iterable[Any], recipe: Recipe, *, clie
         If there are no batches, or a value is NaN or Inf; a note names the site.
     GraphError
         If a batch has the wrong shape.
+    RecipeError
+        If the recipe names a layer that the network does not have.
 
     References
     ----------
@@ -129,31 +133,55 @@ def calibrate_many(
     """
     if not isinstance(model, FloatModel):
         raise GraphError(f"calibrate() takes a traced network, got {type(model).__name__}: use qlearn.trace() first")
-    recipes = list(recipes)
-    choices = [recipe.activations for recipe in recipes if recipe.activations is not None]
-    if not choices:
-        return [CalibrationTable({}, 0) for _ in recipes]
     fused = fuse_activations(model)
-    names = calibration_sites(fused)
-    if client is None:
-        observers = observe_here(fused, batches, names, choices)
-    else:
-        observers = observe_on(client, fused, batches, names, choices)
+    plans = [calibration_plan(fused, recipe) for recipe in recipes]
+    if not any(plans):
+        return [CalibrationTable({}, 0) for _ in plans]
+    observers = observe_here(fused, batches, plans) if client is None else observe_on(client, fused, batches, plans)
     if observers.images == 0:
         raise CalibrationError(f"{model.name}: no batches to calibrate on (an iterator that was already used up?)")
-    tables = iter([_table(observers, place) for place in range(len(choices))])
-    return [CalibrationTable({}, 0) if recipe.activations is None else next(tables) for recipe in recipes]
+    return [_table(observers, place, plan) for place, plan in enumerate(plans)]
 
 
-def _table(observers: SiteObservers, place: int) -> CalibrationTable:
+def calibration_plan(fused: FloatModel, recipe: Recipe) -> dict[str, TensorRecipe]:
+    """Return how each site of a network with fused activations is to be quantized; sites left in float are missing.
+
+    Raises
+    ------
+    RecipeError
+        If the recipe names a layer that the network does not have, or one whose output takes over the scale of its
+        input and that yet asks for something else.
+    """
+    _check_layers(fused, recipe)
+    choices = {site: recipe.for_layer(site).activations for site in calibration_sites(fused)}
+    return {site: choice for site, choice in choices.items() if choice is not None}
+
+
+def _check_layers(fused: FloatModel, recipe: Recipe) -> None:
+    nodes = {node.name: node for node in fused.nodes}
+    for name, mine in recipe.layers.items():
+        if name not in nodes:
+            close = difflib.get_close_matches(name, nodes, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise RecipeError(
+                f"the recipe names layer {name!r}, which {fused.name} does not have "
+                f"(a ReLU belongs to the layer before it){hint}"
+            )
+        if nodes[name].op in SHARING_OPS and mine.activations != recipe.activations:
+            raise RecipeError(
+                f"layer {name!r} ({nodes[name].op}) takes over the scale of its input: "
+                f"say how {nodes[name].inputs[0]!r} is quantized instead"
+            )
+
+
+def _table(observers: SiteObservers, place: int, plan: Plan) -> CalibrationTable:
     """Ask the calibrators of one recipe for their ranges."""
-    choice = observers.choices[place]
-    target = scheme(choice.scheme, bits=choice.bits, signed=choice.signed)
     ranges: dict[str, ClipRange] = {}
-    for site, calibrators in observers.sites.items():
+    for site, choice in plan.items():
+        target = scheme(choice.scheme, bits=choice.bits, signed=choice.signed)
         with noted(site, choice.calibrator, None):
-            ranges[site] = _is_range(calibrators[place].compute_range(target), choice.calibrator)
-    return CalibrationTable(ranges, observers.images)
+            ranges[site] = _is_range(observers.sites[site][place].compute_range(target), choice.calibrator)
+    return CalibrationTable(ranges, observers.images if plan else 0)
 
 
 def _is_range(value: Any, name: str) -> ClipRange:

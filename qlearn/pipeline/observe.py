@@ -20,7 +20,7 @@ from qlearn.progress import progress
 from qlearn.registry import calibrator, default_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -28,30 +28,39 @@ if TYPE_CHECKING:
     from qlearn.graph.model import FloatModel, Node
     from qlearn.pipeline.recipe import TensorRecipe
 
+    Plan = Mapping[str, TensorRecipe]
+    """What one recipe wants to know: how each site is to be quantized."""
+
 
 @dataclass(eq=False)
 class SiteObservers:
-    """The calibrators of one pass: for each site, one per recipe. What workers send back and merge.
+    """The calibrators of one pass: for each site, one per plan that has it. What workers send back and merge.
 
     Parameters
     ----------
-    choices : sequence of TensorRecipe
-    sites : mapping of site to calibrators, in the order of the choices
+    plans : sequence of mapping of site to TensorRecipe
+        One per recipe.
+    sites : mapping of site to mapping of plan to calibrator
+        Plans are named by their place.
     images : int
         Inputs seen.
     """
 
-    choices: Sequence[TensorRecipe]
-    sites: dict[str, list[Calibrator]]
+    plans: Sequence[Plan]
+    sites: dict[str, dict[int, Calibrator]]
     images: int = 0
 
     def __post_init__(self) -> None:
-        self._groups = {site: share_statistics(calibrators) for site, calibrators in self.sites.items()}
+        self._groups = {site: share_statistics(list(places.values())) for site, places in self.sites.items()}
 
     @classmethod
-    def of(cls, names: Iterable[str], choices: Sequence[TensorRecipe]) -> Self:
+    def of(cls, plans: Sequence[Plan]) -> Self:
         """Make fresh calibrators for the sites."""
-        return cls(choices, {n: [calibrator(c.calibrator, **c.calibrator_params) for c in choices] for n in names})
+        sites: dict[str, dict[int, Calibrator]] = {}
+        for place, plan in enumerate(plans):
+            for site, choice in plan.items():
+                sites.setdefault(site, {})[place] = calibrator(choice.calibrator, **choice.calibrator_params)
+        return cls(plans, sites)
 
     def run(self, model: FloatModel, x: Tensor) -> None:
         """Run one batch through the network and let every calibrator see it."""
@@ -78,8 +87,8 @@ class SiteObservers:
 
     def merge(self, other: SiteObservers) -> None:
         """Take over what a worker saw."""
-        for site, calibrators in self.sites.items():
-            theirs = {id(mine): other for mine, other in zip(calibrators, other.sites[site], strict=True)}
+        for site, places in self.sites.items():
+            theirs = {id(mine): other.sites[site][place] for place, mine in places.items()}
             for group in self._groups[site]:
                 leader = group[0]
                 with noted(site, self._name_of(site, leader), None):
@@ -89,35 +98,31 @@ class SiteObservers:
         self.images += other.images
 
     def _name_of(self, site: str, wanted: Calibrator) -> str:
-        return next(c.calibrator for c, mine in zip(self.choices, self.sites[site], strict=True) if mine is wanted)
+        return next(self.plans[place][site].calibrator for place, mine in self.sites[site].items() if mine is wanted)
 
 
-def observe_here(
-    model: FloatModel, batches: Iterable[Any], names: Sequence[str], choices: Sequence[TensorRecipe]
-) -> SiteObservers:
+def observe_here(model: FloatModel, batches: Iterable[Any], plans: Sequence[Plan]) -> SiteObservers:
     """Observe all batches in this process."""
-    observers = SiteObservers.of(names, choices)
+    observers = SiteObservers.of(plans)
     for batch in progress(batches, "calibrate", unit="batch"):
         observers.run(model, input_of(batch))
     return observers
 
 
-def observe_on(
-    client: Any, model: FloatModel, batches: Iterable[Any], names: Sequence[str], choices: Sequence[TensorRecipe]
-) -> SiteObservers:
+def observe_on(client: Any, model: FloatModel, batches: Iterable[Any], plans: Sequence[Plan]) -> SiteObservers:
     """Observe each batch as one task of a Dask client and merge what comes back, in whatever order it does.
 
     At most two batches per thread are on their way at a time, so memory does not grow with their number.
     """
-    _check_mergeable(choices)
+    _check_mergeable(plans)
     if not (hasattr(client, "scatter") and hasattr(client, "nthreads")):
         raise CalibrationError(f"client= takes a dask.distributed.Client, got {type(client).__name__}")
     (shared,) = client.scatter([model], broadcast=True, hash=False)
     pending = {shared}
-    observers = SiteObservers.of(names, choices)
+    observers = SiteObservers.of(plans)
     try:
         ready = (_prepared(batch) for batch in progress(batches, "calibrate", unit="batch"))
-        for future in _tasks(client, ready, (shared, names, choices), pending):
+        for future in _tasks(client, ready, (shared, plans), pending):
             observers.merge(future.result())
             pending.discard(future)
     except Exception as error:
@@ -149,26 +154,24 @@ def _prepared(batch: Any) -> Any:
     return batch if hasattr(batch, "key") else input_of(batch)
 
 
-def _observe_batch(
-    batch: Any, model: FloatModel, names: Sequence[str], choices: Sequence[TensorRecipe]
-) -> SiteObservers:
+def _observe_batch(batch: Any, model: FloatModel, plans: Sequence[Plan]) -> SiteObservers:
     """One task: one batch, one thread, because a float forward changes with the number of threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        observers = SiteObservers.of(names, choices)
+        observers = SiteObservers.of(plans)
         observers.run(model, input_of(batch))
         return observers
     finally:
         torch.set_num_threads(threads)
 
 
-def _check_mergeable(choices: Sequence[TensorRecipe]) -> None:
-    for choice in choices:
-        spec = default_registry().find("calibrator", choice.calibrator).spec
+def _check_mergeable(plans: Sequence[Plan]) -> None:
+    for name in {choice.calibrator: None for plan in plans for choice in plan.values()}:
+        spec = default_registry().find("calibrator", name).spec
         if not (isinstance(spec, CalibratorSpec) and Trait.MERGEABLE in spec.traits):
             raise CalibrationError(
-                f"calibrator {choice.calibrator!r} cannot run on several workers: it does not declare MERGEABLE; "
+                f"calibrator {name!r} cannot run on several workers: it does not declare MERGEABLE; "
                 "leave out client=, or choose a calibrator that `qlearn plugins` shows as mergeable"
             )
 

@@ -14,7 +14,7 @@ from qlearn.graph.model import FloatModel
 from qlearn.integer.layers import SHARING_OPS, code_limits
 from qlearn.numbers.affine import quantize
 from qlearn.numbers.qparams import QParams, float32_scale
-from qlearn.pipeline.calibrate import calibration_sites
+from qlearn.pipeline.calibrate import calibration_plan
 from qlearn.pipeline.known import kept_in_float, known_output, reason_for_float
 from qlearn.pipeline.simulate import QuantizedLayer, QuantizedModel
 from qlearn.registry import calibrator, scheme
@@ -59,10 +59,12 @@ def quantize_model(
         Under ``strict``, naming the layer and the reason.
     CalibrationError
         If the table lacks a site.
+    RecipeError
+        If the recipe names a layer that the network does not have.
 
     References
     ----------
-    Paper §3.3, §7.1 (float fallback), Table 1.
+    Paper §3.3, §7.1 (float fallback), §7.3 (layers that differ), Table 1.
     """
     if not isinstance(model, FloatModel):
         raise GraphError(f"quantize_model() takes a traced network, got {type(model).__name__}: use qlearn.trace()")
@@ -72,7 +74,8 @@ def quantize_model(
     layers: list[QuantizedLayer] = []
     for original in fused.nodes:
         sources = [source for source in map(outputs.get, original.inputs) if source is not None]
-        reason = reason_for_float(original, sources) if sources else None
+        on_integers = bool(sources) and len(sources) == len(original.inputs)
+        reason = reason_for_float(original, sources) if on_integers else None
         node = original if reason is None else kept_in_float(original, reason)
         _announce_fallback(node, fused.name, strict=strict)
         outputs[node.name] = _output_qparams(original, outputs, recipe, table)
@@ -98,9 +101,7 @@ def _announce_fallback(node: Node, network: str, *, strict: bool) -> None:
 
 def _check_table(fused: FloatModel, recipe: Recipe, table: Mapping[str, ClipRange]) -> None:
     """A table of another network (folding changes the sites) would give wrong numbers, silently."""
-    if recipe.activations is None:
-        return
-    sites = set(calibration_sites(fused))
+    sites = set(calibration_plan(fused, recipe))
     wrong = sorted(sites.symmetric_difference(table))
     if wrong:
         what = "has no" if wrong[0] in sites else "has a"
@@ -119,12 +120,12 @@ def _is_qparams(value: Any, name: str) -> QParams:
 def _output_qparams(
     node: Node, outputs: Mapping[str, QParams | None], recipe: Recipe, table: Mapping[str, ClipRange]
 ) -> QParams | None:
-    """Scale and zero point of a node's output; None where activations stay in float."""
-    if recipe.activations is None:
-        return None
+    """Scale and zero point of a node's output; None where it stays in float."""
     if node.op in SHARING_OPS:
         return outputs[node.inputs[0]]
-    choice = recipe.activations
+    choice = recipe.for_layer(node.name).activations
+    if choice is None:
+        return None
     known = known_output(node, choice.bits, signed=choice.signed)
     if known is not None:
         return known
@@ -150,12 +151,13 @@ def _quantized_layer(node: Node, outputs: Mapping[str, QParams | None], recipe: 
     output = outputs[node.name]
     clamp = node.attrs.get("clamp")
     layer = QuantizedLayer(node, output, clamp=None if clamp is None or output is None else code_limits(clamp, output))
-    if node.op not in WEIGHTED_OPS or recipe.weights is None:
+    choice = recipe.for_layer(node.name).weights
+    if node.op not in WEIGHTED_OPS or choice is None:
         return layer
     x = outputs[node.inputs[0]]
     bias = node.params["bias"].numpy() if "bias" in node.params else None
     try:
-        qparams = weight_qparams(node.params["weight"].numpy(), recipe.weights, bias, None if x is None else x.scale)
+        qparams = weight_qparams(node.params["weight"].numpy(), choice, bias, None if x is None else x.scale)
     except Exception as error:
         error.add_note(f"while quantizing the weights of layer {node.name!r}")
         raise

@@ -1,8 +1,8 @@
-"""A recipe: which scheme, how many bits, which calibrator, for weights and for activations."""
+"""A recipe: scheme, bits and calibrator of weights and of activations, for all layers alike or layer by layer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from qlearn.errors import RecipeError
@@ -52,6 +52,45 @@ class TensorRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LayerRecipe:
+    """How one layer is quantized: its weights, and its output.
+
+    Parameters
+    ----------
+    activations : TensorRecipe or None
+        For the layer's output. None leaves it in float.
+    weights : TensorRecipe or None
+        None leaves the layer's weights in float.
+
+    Raises
+    ------
+    RecipeError
+        If activations are per channel: then every input channel of a convolution would have a scale of its own,
+        and its integer products could not be added up.
+    """
+
+    activations: TensorRecipe | None
+    weights: TensorRecipe | None
+
+    def __post_init__(self) -> None:
+        if self.activations is not None and self.activations.granularity != "per_tensor":
+            raise RecipeError(
+                "activations are quantized per tensor: a scale per input channel could not leave the integer sum of a "
+                "convolution. To study them per channel, use qlearn.calibrator(name, channel_axis=1)"
+            )
+
+
+class _Inherited:
+    """What `Recipe.with_layer` takes over from the network where nothing is said: None already means float."""
+
+    def __repr__(self) -> str:
+        return "INHERITED"
+
+
+INHERITED = _Inherited()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The choices for a whole network. The default is what LiteRT does (paper §3.5), but for `mse`.
 
@@ -62,31 +101,65 @@ class Recipe:
     weights : TensorRecipe or None
         None leaves weights in float: the column "Activation Only" of the paper's Table 1.
 
+    layers : mapping of str to LayerRecipe
+        Layers that differ, by name: mixed precision (paper §7.3). See `with_layer`.
+
     Raises
     ------
     RecipeError
-        If activations are per channel: then every input channel of a convolution would have a scale of its own,
-        and its integer products could not be added up.
+        If activations are per channel, as for LayerRecipe.
 
     References
     ----------
-    Paper §3.1, §3.5, Table 1.
+    Paper §3.1, §3.5, §7.3, Table 1.
 
     Examples
     --------
     >>> Recipe().weights
     TensorRecipe(scheme='symmetric_restricted', bits=8, granularity='per_channel', calibrator='minmax', \
 calibrator_params={}, signed=True)
+    >>> mixed = Recipe().with_layer("conv1", weights=TensorRecipe(scheme="symmetric_restricted", bits=4))
+    >>> mixed.for_layer("conv1").weights.bits, mixed.for_layer("conv2").weights.bits
+    (4, 8)
     """
 
     activations: TensorRecipe | None = field(default_factory=lambda: TensorRecipe(scheme="affine", calibrator="mse"))
     weights: TensorRecipe | None = field(
         default_factory=lambda: TensorRecipe(scheme="symmetric_restricted", granularity="per_channel")
     )
+    layers: Mapping[str, LayerRecipe] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.activations is not None and self.activations.granularity != "per_tensor":
-            raise RecipeError(
-                "activations are quantized per tensor: a scale per input channel could not leave the integer sum of a "
-                "convolution. To study them per channel, use qlearn.calibrator(name, channel_axis=1)"
-            )
+        LayerRecipe(activations=self.activations, weights=self.weights)  # raises what it raises
+
+    def for_layer(self, name: str) -> LayerRecipe:
+        """Return the choices for one layer: its own, or those of the network."""
+        return self.layers.get(name) or LayerRecipe(activations=self.activations, weights=self.weights)
+
+    def with_layer(
+        self,
+        name: str,
+        *,
+        activations: TensorRecipe | _Inherited | None = INHERITED,
+        weights: TensorRecipe | _Inherited | None = INHERITED,
+    ) -> Recipe:
+        """Return a recipe that differs in one layer; what is not given stays as it was there.
+
+        Parameters
+        ----------
+        name : str
+            A node of the network: ``"blocks.0.conv"``. The input is a layer without weights.
+        activations, weights : TensorRecipe or None, optional
+            None leaves them in float.
+
+        Examples
+        --------
+        >>> Recipe().with_layer("fc", weights=None).for_layer("fc").activations.calibrator
+        'mse'
+        """
+        before = self.for_layer(name)
+        mine = LayerRecipe(
+            activations=before.activations if isinstance(activations, _Inherited) else activations,
+            weights=before.weights if isinstance(weights, _Inherited) else weights,
+        )
+        return replace(self, layers={**self.layers, name: mine})

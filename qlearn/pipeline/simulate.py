@@ -168,8 +168,9 @@ class QuantizedModel:
 def _run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]]) -> Tensor:
     """On integers where everything is quantized; on real numbers elsewhere."""
     node = layer.node
-    if layer.output is not None and node.op in EXACT_OPS and _has_integer_weights(layer):
-        sources = [(value, source.output) for source, value in inputs if source.output is not None]
+    sources = [(value, source.output) for source, value in inputs if source.output is not None]
+    on_integers = len(sources) == len(inputs) and _has_integer_weights(layer)
+    if layer.output is not None and node.op in EXACT_OPS and on_integers:
         codes = EXACT_OPS[node.op](layer, sources)
         if node.op in SHARING_OPS and layer.clamp is None:
             return codes
@@ -200,7 +201,9 @@ def _real(layer: QuantizedLayer, value: Tensor) -> Tensor:
 def _integer_layer(layer: QuantizedLayer, network: str) -> IntegerLayer:
     node = layer.node
     if layer.output is None:
-        raise GraphError(f"{network}: the recipe leaves activations in float, so there is no integer model")
+        raise GraphError(
+            f"{network}: the recipe leaves the output of {node.name!r} in float, so there is no integer model"
+        )
     if "weight" in node.params and node.op in EXACT_OPS and layer.weight is None:
         raise GraphError(
             f"{network}: the recipe leaves the weights of {node.name!r} in float, so there is no integer model"

@@ -97,7 +97,7 @@ def _folded_back(layer: Node, norm: Node) -> Node:
     factor, offset = _factor_and_offset(norm)
     weight, bias = _weight_and_bias(layer)
     per_output = factor.reshape(-1, *[1] * (weight.ndim - 1))
-    return replace(layer, params=_float32(weight * per_output, bias * factor + offset))
+    return layer.with_params(**_float32(weight * per_output, bias * factor + offset))
 
 
 def _folded_forward(norm: Node, layer: Node) -> Node:
@@ -107,9 +107,8 @@ def _folded_forward(norm: Node, layer: Node) -> Node:
     grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     factor, offset = (values.reshape(groups, 1, -1, 1) for values in (factor, offset))
     constant = (grouped * offset).sum(dim=(2, 3)).flatten()
-    return replace(
-        layer, inputs=norm.inputs, params=_float32((grouped * factor).reshape(weight.shape), bias + constant)
-    )
+    folded = layer.with_params(**_float32((grouped * factor).reshape(weight.shape), bias + constant))
+    return replace(folded, inputs=norm.inputs)
 
 
 def _depthwise(norm: Node) -> Node:

@@ -34,6 +34,7 @@ class Node:
         Names of the nodes whose outputs it reads.
     attrs : mapping
         What is fixed: strides, padding, a fused clamp ``(lo, hi)``.
+        ``weight_qparams`` pins the grid on which the weights lie already, so that `quantize_model` keeps their codes.
     params : mapping of Tensor, float32
         What was learned: weight, bias, batch-norm statistics.
     """
@@ -47,6 +48,23 @@ class Node:
     def with_attrs(self, **attrs: Any) -> Node:
         """Return a node with some attributes changed."""
         return replace(self, attrs={**self.attrs, **attrs})
+
+    def with_params(self, **params: Tensor) -> Node:
+        """Return a node with some parameters changed.
+
+        A grid that was pinned to the weights (``attrs["weight_qparams"]``) is dropped when they change.
+
+        Examples
+        --------
+        >>> layer = Node("fc", "linear", ("x",), {"weight_qparams": "a grid"}, {"weight": torch.ones(1, 2)})
+        >>> "weight_qparams" in layer.with_params(bias=torch.ones(1)).attrs
+        True
+        >>> "weight_qparams" in layer.with_params(weight=torch.zeros(1, 2)).attrs
+        False
+        """
+        dropped = {"weight_qparams"} if "weight" in params else set()
+        attrs = {key: value for key, value in self.attrs.items() if key not in dropped}
+        return replace(self, attrs=attrs, params={**self.params, **params})
 
     def __repr__(self) -> str:
         shapes = "".join(f", {key}{list(value.shape)}" for key, value in self.params.items())

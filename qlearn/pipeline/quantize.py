@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from qlearn.errors import CalibrationError, FallbackWarning, GraphError, PluginError, UnsupportedOpError
+from qlearn.errors import CalibrationError, FallbackWarning, GraphError, UnsupportedOpError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.integer.layers import SHARING_OPS, code_limits
 from qlearn.numbers.affine import quantize
-from qlearn.numbers.qparams import QParams, float32_scale
 from qlearn.pipeline.calibrate import calibration_plan
 from qlearn.pipeline.known import kept_in_float, known_output, reason_for_float
 from qlearn.pipeline.simulate import QuantizedLayer, QuantizedModel
-from qlearn.registry import calibrator, scheme
+from qlearn.pipeline.weights import bias_codes, is_qparams, weight_grid
+from qlearn.registry import scheme
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
     from qlearn.graph.model import Node
-    from qlearn.numbers.qparams import ClipRange
-    from qlearn.pipeline.recipe import Recipe, TensorRecipe
+    from qlearn.numbers.qparams import ClipRange, QParams
+    from qlearn.pipeline.recipe import Recipe
 
 WEIGHTED_OPS = ("conv2d", "linear")
-BIAS_LIMIT = 2**30
-"""Largest |bias| in steps of S_x S_w: half of int32, the other half is for the sum of products."""
 
 
 def quantize_model(
     model: FloatModel, recipe: Recipe, table: Mapping[str, ClipRange], *, strict: bool = False
 ) -> QuantizedModel:
     """Return the network as it will run on integers, simulated with exact arithmetic.
+
+    Weights with a pinned grid (``attrs["weight_qparams"]`` of a node, from `adaround` or from training) keep it:
+    their codes are those that were learned. All others are calibrated here.
 
     Parameters
     ----------
@@ -60,7 +57,14 @@ def quantize_model(
     CalibrationError
         If the table lacks a site.
     RecipeError
-        If the recipe names a layer that the network does not have.
+        If the recipe names a layer that the network does not have, or contradicts a pinned grid.
+    GraphError
+        If weights do not lie on the grid that is pinned to them.
+
+    Warns
+    -----
+    GridWarning
+        If a pinned step had to be raised, because the bias would leave int32 otherwise.
 
     References
     ----------
@@ -111,12 +115,6 @@ def _check_table(fused: FloatModel, recipe: Recipe, table: Mapping[str, ClipRang
         )
 
 
-def _is_qparams(value: Any, name: str) -> QParams:
-    if not isinstance(value, QParams):
-        raise PluginError(f"scheme {name!r} returned {type(value).__name__} instead of QParams: its author can mend it")
-    return value
-
-
 def _output_qparams(
     node: Node, outputs: Mapping[str, QParams | None], recipe: Recipe, table: Mapping[str, ClipRange]
 ) -> QParams | None:
@@ -131,7 +129,7 @@ def _output_qparams(
         return known
     try:
         qparams = scheme(choice.scheme, bits=choice.bits, signed=choice.signed).qparams(table[node.name])
-        return _scaled_like_its_input(_is_qparams(qparams, choice.scheme), table[node.name], node, outputs)
+        return _scaled_like_its_input(is_qparams(qparams, choice.scheme), table[node.name], node, outputs)
     except Exception as error:
         error.add_note(f"at site {node.name!r}, scheme {choice.scheme!r}, {table[node.name]}")
         raise
@@ -157,60 +155,10 @@ def _quantized_layer(node: Node, outputs: Mapping[str, QParams | None], recipe: 
     x = outputs[node.inputs[0]]
     bias = node.params["bias"].numpy() if "bias" in node.params else None
     try:
-        qparams = weight_qparams(node.params["weight"].numpy(), choice, bias, None if x is None else x.scale)
+        qparams = weight_grid(node, choice, None if x is None else x.scale)
     except Exception as error:
         error.add_note(f"while quantizing the weights of layer {node.name!r}")
         raise
     weight = quantize(node.params["weight"], qparams).numpy()
     codes = None if bias is None or x is None else bias_codes(bias, x.scale, qparams.scale)
     return replace(layer, weight=weight, weight_qparams=qparams, bias=codes)
-
-
-def weight_qparams(
-    weight: NDArray[np.float32], recipe: TensorRecipe, bias: NDArray[np.float32] | None, s_x: Any
-) -> QParams:
-    """Return scale and zero point of a weight tensor (O, …), one scale per output channel where the recipe asks.
-
-    The bias is stored in steps of S_x S_w. Where the weights of a channel are tiny and its bias is not
-    (a dead channel: all weights 0, and a constant), those steps would be so fine that the bias leaves int32.
-    There S_w is raised until the bias is BIAS_LIMIT steps; the weights have nothing to lose.
-
-    Examples
-    --------
-    >>> from qlearn.pipeline.recipe import TensorRecipe
-    >>> recipe = TensorRecipe(scheme="symmetric_restricted", granularity="per_channel")
-    >>> weight = np.float32([[1.27, 0.5], [0.0, 0.0]])
-    >>> weight_qparams(weight, recipe, bias=np.float32([0.1, 5.0]), s_x=0.02)
-    QParams(scale=[0.01, 2.32831e-07], zero_point=[0, 0], qmin=-127, qmax=127, axis=0)
-    """
-    per_channel = recipe.granularity == "per_channel"
-    observer = calibrator(recipe.calibrator, channel_axis=0 if per_channel else None, **recipe.calibrator_params)
-    observer.observe(_tensor(weight))
-    target = scheme(recipe.scheme, bits=recipe.bits, signed=recipe.signed)
-    clip_range = observer.compute_range(target)
-    qparams = _is_qparams(target.qparams(clip_range, axis=0), recipe.scheme)
-    if bias is None or s_x is None:
-        return qparams
-    needed = np.abs(bias).astype(np.float64) / (float(s_x) * BIAS_LIMIT)
-    needed = needed if per_channel else needed.max()
-    all_zero = (clip_range.lo == clip_range.hi) & (needed > 0)
-    scale = float32_scale(np.where(all_zero, needed, np.maximum(qparams.scale, needed)))
-    return QParams(scale, qparams.zero_point, qparams.qmin, qparams.qmax, qparams.axis)
-
-
-def bias_codes(bias: NDArray[np.float32], s_x: Any, s_w: Any) -> NDArray[np.int32]:
-    """Return the bias in steps of float32(S_x S_w), rounded half to even, int32.
-
-    Examples
-    --------
-    >>> bias_codes(np.float32([0.5, -0.25]), 0.1, 0.01)
-    array([ 500, -250], dtype=int32)
-    """
-    steps = (np.float32(s_x) * np.asarray(s_w, np.float32)).astype(np.float64)
-    return np.rint(bias.astype(np.float64) / steps).astype(np.int32)
-
-
-def _tensor(weight: NDArray[np.float32]) -> Any:
-    import torch
-
-    return torch.from_numpy(weight)

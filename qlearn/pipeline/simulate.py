@@ -208,7 +208,7 @@ def _integer_layer(layer: QuantizedLayer, network: str) -> IntegerLayer:
         raise GraphError(
             f"{network}: the recipe leaves the weights of {node.name!r} in float, so there is no integer model"
         )
-    attrs = {key: value for key, value in node.attrs.items() if key != "clamp"}
+    attrs = {key: value for key, value in node.attrs.items() if key not in ("clamp", "weight_qparams")}
     op = node.op
     if op in ("float", "batch_norm"):
         op, attrs = (

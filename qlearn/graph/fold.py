@@ -64,6 +64,33 @@ def fold_batch_norm(model: FloatModel) -> FloatModel:
     return model.with_nodes(_depthwise(node) if _is_depthwise(node) else node for node in model.nodes)
 
 
+def norms_behind(model: FloatModel) -> dict[str, Node]:
+    """Return, by the layer's name, the batch norms that alone fold into the convolution or linear layer before them.
+
+    These are the ones that training can keep separate: the first way of `fold_batch_norm`,
+    in a layer that takes in no other batch norm.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from qlearn.graph.trace import trace
+    >>> net = trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), torch.zeros(1, 3, 8, 8))
+    >>> norms_behind(net)
+    {'0': 1 = batch_norm(0, weight[4], bias[4], running_mean[4], running_var[4])}
+    """
+    reads = model.reader_counts()
+    nodes = {node.name: node for node in model.nodes}
+    norms = {node.inputs[0]: node for node in model.nodes if node.op == "batch_norm"}
+    found = {}
+    for name, norm in norms.items():
+        layer = nodes[name]
+        alone = layer.op in ("conv2d", "linear") and reads[name] == 1 and "clamp" not in layer.attrs
+        others = norm.name in norms or nodes[layer.inputs[0]].op == "batch_norm" if layer.inputs else False
+        if alone and not others and _same_channels(layer, norm):
+            found[name] = norm
+    return found
+
+
 def _fold_forward(model: FloatModel) -> FloatModel:
     reads = model.reader_counts()
     norms = {node.name: node for node in model.nodes if node.op == "batch_norm" and reads[node.name] == 1}

@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from tqdm import tqdm
 
 import qlearn as ql
 from qlearn.pipeline.checkpoint import load_checkpoint, save_checkpoint
-from qlearn.pipeline.qat import QATModel, convert, prepare_qat, reestimate_batch_norm
+from qlearn.pipeline.qat import QATModel, convert, prepare_qat
 from qlearn.pipeline.qat_grids import LearnedGrid
 from qlearn.zoo.load import find_entry, load_module
 from qlearn.zoo.pictures import cifar10_training
@@ -72,10 +72,10 @@ class Training:
 
 TRAININGS = {
     "resnet20_w8a8": Training(epochs=1, rate=0.001, step_rate=0.5, live_epochs=0),
-    "resnet20_w4a4": Training(epochs=5, rate=0.01, step_rate=0.5, live_epochs=1),
-    "resnet20_all4": Training(epochs=5, rate=0.01, step_rate=0.5, live_epochs=1),
+    "resnet20_w4a4": Training(epochs=3, rate=0.01, step_rate=0.5, live_epochs=0.5),
+    "resnet20_all4": Training(epochs=3, rate=0.01, step_rate=0.5, live_epochs=0.5),
     "tiny_mobilenet_w8a8": Training(epochs=1, rate=0.005, step_rate=0.5, live_epochs=0.5, shift=0, mirror=False),
-    "tiny_mobilenet_w4a8": Training(epochs=3, rate=0.01, step_rate=0.5, live_epochs=1, shift=0, mirror=False),
+    "tiny_mobilenet_w4a8": Training(epochs=2, rate=0.01, step_rate=0.5, live_epochs=0.5, shift=0, mirror=False),
 }
 
 
@@ -117,9 +117,9 @@ def teacher_logits(network: str, images: npt.NDArray[np.uint8], training: Traini
         teacher = convert_conv2d_weight_memory_format(load_module(network), torch.channels_last)
         parts = range(0, len(images), 500)
         with torch.no_grad():
-            logits = torch.cat([
-                teacher(as_input(images[i : i + 500], network)) for i in tqdm(parts, "teacher", mininterval=10)
-            ])
+            logits = torch.cat(
+                [teacher(as_input(images[i : i + 500], network)) for i in tqdm(parts, "teacher", mininterval=10)]
+            )
         np.save(path.with_suffix(".new.npy"), logits.numpy())
         path.with_suffix(".new.npy").replace(path)
     return torch.from_numpy(np.load(path))

@@ -10,6 +10,8 @@ import torch
 from qlearn.graph.absorb import absorb
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from torch import Tensor
 
     from qlearn.graph.model import FloatModel, Node
@@ -81,14 +83,20 @@ def norms_behind(model: FloatModel) -> dict[str, Node]:
     reads = model.reader_counts()
     nodes = {node.name: node for node in model.nodes}
     norms = {node.inputs[0]: node for node in model.nodes if node.op == "batch_norm"}
-    found = {}
+    back: dict[str, Node] = {}
     for name, norm in norms.items():
         layer = nodes[name]
         alone = layer.op in ("conv2d", "linear") and reads[name] == 1 and "clamp" not in layer.attrs
-        others = norm.name in norms or nodes[layer.inputs[0]].op == "batch_norm" if layer.inputs else False
-        if alone and not others and _same_channels(layer, norm):
-            found[name] = norm
-    return found
+        if alone and _same_channels(layer, norm):
+            back[name] = norm
+    gone = {norm.name for norm in back.values()}
+    return {name: norm for name, norm in back.items() if norm.name not in norms and not _norm_before(nodes, name, gone)}
+
+
+def _norm_before(nodes: Mapping[str, Node], name: str, gone: Collection[str]) -> bool:
+    """Whether a batch norm that stays there precedes the layer, and may fold forward into it."""
+    source = nodes[nodes[name].inputs[0]]
+    return source.op == "batch_norm" and source.name not in gone
 
 
 def _fold_forward(model: FloatModel) -> FloatModel:

@@ -246,7 +246,7 @@ def _open_interval(lo: float, hi: float, kind: type[np.floating[Any]]) -> tuple[
 
 
 def _steps(x: Tensor, scale: Tensor, grid: Grid) -> Tensor:
-    """v = x · (1 / S), a new tensor: torch and XNNPACK multiply by the reciprocal, too."""
+    """V = x · (1 / S), a new tensor: torch and XNNPACK multiply by the reciprocal, too."""
     return torch.mul(x, _broadcast(scale.detach().reciprocal(), grid, x))
 
 

@@ -105,7 +105,7 @@ def load_checkpoint(path: str | Path, parts: dict[str, Part]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             tree = json.loads(file[_TREE].tobytes())
             if tree["format"] != FORMAT:
                 raise ModelFileError(f"{path}: {tree['format']!r} is another format than {FORMAT!r}")
@@ -115,7 +115,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise MissingDataError(f"no checkpoint at {path}") from error
     except ModelFileError:
         raise
-    except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ModelFileError(f"{path}: not a checkpoint of qlearn, or a damaged one ({error})") from error
 
 

@@ -15,13 +15,15 @@ from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.graph.ops import FLOAT_OPS
 from qlearn.integer.layers import SHARING_OPS
-from qlearn.numbers.affine import fake_quantize
+from qlearn.numbers.affine import dequantize, fake_quantize, quantize
 from qlearn.pipeline.calibrate import CalibrationTable, calibration_plan
+from qlearn.pipeline.exact import EXACT_OPS
 from qlearn.pipeline.known import known_output
 from qlearn.pipeline.observe import input_of
 from qlearn.pipeline.qat_grids import CalibratedGrid, FixedGrid, LearnedGrid, MovingGrid
 from qlearn.pipeline.qat_layers import FoldedLayer
 from qlearn.pipeline.quantize import WEIGHTED_OPS, as_it_runs, quantize_sites, site_qparams
+from qlearn.pipeline.simulate import QuantizedLayer
 from qlearn.pipeline.weights import PINNED, weight_grid
 from qlearn.progress import progress
 
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
     from qlearn.pipeline.simulate import QuantizedModel
 
 RANGES = ("learned", "moving_average")
-REQUANTIZED_OPS = ("clamp", "avg_pool2d")
-"""Operations that share the grid of their input, but leave it: their values are rounded onto it again."""
 
 
 class QATModel(nn.Module):
@@ -63,7 +63,7 @@ class QATModel(nn.Module):
         self.graph, self.recipe = graph, recipe
         self.sites = nn.ModuleDict({_key(name): site for name, site in sites.items()})
         self.layers = nn.ModuleDict({_key(name): layer for name, layer in layers.items()})
-        self.register_buffer("frozen", torch.tensor(False))  # noqa: FBT003
+        self.register_buffer("frozen", torch.tensor(False))
         self.register_buffer("images", torch.tensor(0))
         self._owners: dict[str, str] = {}
         for node in graph.nodes:
@@ -103,12 +103,12 @@ class QATModel(nn.Module):
 
     def freeze_batch_norm(self) -> None:
         """Use the running statistics as they are from here on, and move them no more. Call it after the warm-up."""
-        self.frozen.fill_(True)  # type: ignore[operator]  # noqa: FBT003
+        self.frozen.fill_(True)  # type: ignore[operator]
 
     def table(self) -> CalibrationTable:
         """Return the ranges that training found, to quantize other weights of this network with (paper §8)."""
         plan = calibration_plan(self.graph, self.recipe)
-        return CalibrationTable({name: self._site(name).qparams().range for name in plan}, int(self.images))
+        return CalibrationTable({name: self._site(name).clip_range() for name in plan}, int(self.images))
 
     def quantized(self) -> QuantizedModel:
         """Return ``convert(self)``, made again only after something has changed."""
@@ -117,7 +117,7 @@ class QATModel(nn.Module):
             self._exact = (state, convert(self))
         return self._exact[1]
 
-    def train(self, mode: bool = True) -> QATModel:  # noqa: FBT001, FBT002  (as nn.Module declares it)
+    def train(self, mode: bool = True) -> QATModel:
         """Switch between training (fake quantization) and evaluation (the quantized network)."""
         self._exact = None
         return super().train(mode)
@@ -145,11 +145,13 @@ class QATModel(nn.Module):
             value = layer(inputs[0], _scale_of(source), live=not bool(self.frozen))
         elif node.op == "input":
             value = inputs[0]
+        elif node.op == "avg_pool2d" and site is not None:
+            return _averaged(node, inputs[0], site.qparams())
         else:
             plain = {key: limits for key, limits in node.attrs.items() if key != "clamp"}
             value = inputs[0] if node.op == "clamp" else FLOAT_OPS[node.op](replace(node, attrs=plain), inputs)
         relu, value = _clamped(value, node.attrs.get("clamp"), leave_relu=site is not None)
-        if site is None or (node.op in SHARING_OPS and node.op not in REQUANTIZED_OPS):
+        if site is None or (node.op in SHARING_OPS and node.op != "clamp"):
             return value
         return site(value, relu=relu)  # type: ignore[no-any-return]
 
@@ -238,7 +240,7 @@ def prepare_qat(
         raise RecipeError(f"momentum lies between 0 and 1: got {momentum}")
     graph = fuse_activations(fold_batch_norm(model))
     plan = calibration_plan(graph, recipe)  # refuses unknown layers
-    starts = dict.fromkeys((node.name for node in graph.nodes)) if table is None else site_qparams(graph, recipe, table)
+    starts = dict.fromkeys(node.name for node in graph.nodes) if table is None else site_qparams(graph, recipe, table)
     sites: dict[str, nn.Module] = {}
     for node in graph.nodes:
         choice = recipe.for_layer(node.name).activations
@@ -365,7 +367,7 @@ def reestimate_batch_norm(qat: QATModel, batches: Iterable[Any]) -> QATModel:
     """
     fresh = copy.deepcopy(qat)
     normed = [layer for layer in fresh.layers.values() if isinstance(layer, FoldedLayer) and layer.norm is not None]
-    fresh.frozen.fill_(False)  # type: ignore[operator]  # noqa: FBT003
+    fresh.frozen.fill_(False)  # type: ignore[operator]
     fresh.train()
     seen = 0
     with torch.no_grad():
@@ -381,6 +383,14 @@ def reestimate_batch_norm(qat: QATModel, batches: Iterable[Any]) -> QATModel:
     fresh.images.copy_(qat.images)  # type: ignore[operator]
     fresh.freeze_batch_norm()
     return fresh.train(qat.training)
+
+
+def _averaged(node: Node, x: Tensor, qparams: QParams) -> Tensor:
+    """Averages of codes tie often: forward they are rounded by the rule of the integers, backward as if they were not."""
+    codes = quantize(x.detach(), qparams).float()
+    exact = EXACT_OPS[node.op](QuantizedLayer(node, qparams), [(codes, qparams)])
+    smooth = FLOAT_OPS[node.op](node, [x])
+    return dequantize(exact.to(torch.int32), qparams) + (smooth - smooth.detach())
 
 
 def _clamped(value: Tensor, limits: Any, *, leave_relu: bool) -> tuple[bool, Tensor]:

@@ -91,6 +91,10 @@ class LearnedGrid(nn.Module):
         scale = self.positive_scale().detach()
         return QParams(scale.numpy(), zero_point.numpy(), self.qmin, self.qmax, self.axis)
 
+    def clip_range(self) -> ClipRange:
+        """Return the real numbers that the grid reaches."""
+        return self.qparams().range
+
     @torch.no_grad()
     def _start(self, x: Tensor) -> None:
         observer = calibrator(self.choice.calibrator, **self.choice.calibrator_params)
@@ -99,7 +103,7 @@ class LearnedGrid(nn.Module):
         qparams = is_qparams(target.qparams(observer.compute_range(target)), self.choice.scheme)
         self.scale.copy_(torch.tensor(qparams.scale))
         self.zero_point.copy_(torch.tensor(qparams.zero_point))
-        self.started.fill_(True)  # noqa: FBT003
+        self.started.fill_(True)
 
 
 class MovingGrid(nn.Module):
@@ -134,7 +138,11 @@ class MovingGrid(nn.Module):
         if not self.started:
             raise CalibrationError("a range without a start: give prepare_qat() a table, or train on a batch first")
         target = scheme(self.choice.scheme, bits=self.choice.bits, signed=self.choice.signed)
-        return is_qparams(target.qparams(ClipRange(float(self.lo), float(self.hi))), self.choice.scheme)
+        return is_qparams(target.qparams(self.clip_range()), self.choice.scheme)
+
+    def clip_range(self) -> ClipRange:
+        """Return the averages."""
+        return ClipRange(float(self.lo), float(self.hi))
 
     @torch.no_grad()
     def _move(self, x: Tensor, *, relu: bool) -> None:
@@ -145,7 +153,7 @@ class MovingGrid(nn.Module):
         weight = self.momentum if self.started else 1.0
         self.lo.lerp_(lo, weight)
         self.hi.lerp_(hi, weight)
-        self.started.fill_(True)  # noqa: FBT003
+        self.started.fill_(True)
 
 
 class CalibratedGrid(nn.Module):

@@ -71,14 +71,15 @@ class FoldedLayer(nn.Module):
         return self._product(x, weight, bias if bias is None or s_x is None else self._rounded(bias, s_x))
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
-        """Return weight and bias with the batch norm folded in (paper eq. 5-7), differentiable."""
+        """Return weight and bias with the batch norm folded in, in float64 as `fold_batch_norm` does; differentiable."""
         if self.norm is None:
             return self.weight, self.bias
-        factor = self._factor(self.norm)
-        mean = self.norm.running_mean
+        factor, mean = self._factor(self.norm), self.norm.running_mean
         assert mean is not None
-        bias = self.norm.bias + ((0.0 if self.bias is None else self.bias) - mean) * factor
-        return self.weight * _per_output(factor, self.weight), bias
+        bias = torch.zeros_like(factor) if self.bias is None else self.bias.double()
+        offset = self.norm.bias.double() - mean.double() * factor
+        weight = self.weight.double() * _per_output(factor, self.weight)
+        return weight.to(self.weight.dtype), (bias * factor + offset).to(self.weight.dtype)
 
     def weight_qparams(self) -> QParams | None:
         """Return the grid of the folded weights as it is now; None where they stay in float."""
@@ -103,12 +104,13 @@ class FoldedLayer(nn.Module):
         self.norm.load_state_dict({"running_mean": mean, "running_var": variance}, strict=False)
         if isinstance(self.grid, LearnedGrid) and self.grid.axis is not None:
             ratio = self._factor(self.norm) / before
-            self.grid.scale.mul_(torch.where(torch.isfinite(ratio) & (ratio > 0), ratio, 1.0))
+            ratio = torch.where(torch.isfinite(ratio) & (ratio > 0), ratio, 1.0)
+            self.grid.scale.mul_(ratio.to(self.grid.scale.dtype))
         self.estimate = None
 
     def _normalised(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
         """The factor is a constant of the step: γ learns through the batch norm."""
-        factor = self._factor(norm).detach()
+        factor = self._factor(norm).detach().to(self.weight.dtype)
         weight = self.weight * _per_output(factor, self.weight)
         weight = weight if self.grid is None else self.grid(weight)
         alive = factor.abs() > TINY
@@ -118,9 +120,10 @@ class FoldedLayer(nn.Module):
         return F.batch_norm(y, mean, variance, norm.weight, norm.bias, training=True, momentum=momentum, eps=norm.eps)
 
     def _factor(self, norm: nn.BatchNorm2d) -> Tensor:
+        """γ / √(σ² + ε), float64."""
         variance = norm.running_var
         assert variance is not None
-        return norm.weight / torch.sqrt(variance + norm.eps)
+        return norm.weight.double() / torch.sqrt(variance.double() + norm.eps)
 
     def _rounded(self, bias: Tensor, s_x: Tensor) -> Tensor:
         """The bias on its int32 grid, straight through."""

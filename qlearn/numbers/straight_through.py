@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +17,6 @@ from torch import Tensor
 
 from qlearn.errors import NumbersError
 from qlearn.numbers.qparams import SMALLEST_SCALE
-
-if TYPE_CHECKING:
-    from torch.autograd.function import FunctionCtx
 
 
 @dataclass(frozen=True)
@@ -131,6 +128,8 @@ def fake_quantize_learned(
     _check_shapes(x, scale, zero_point, axis)
     if not bool(((scale >= SMALLEST_SCALE) & torch.isfinite(scale)).all()):
         raise NumbersError(f"a scale must be finite and positive: got {scale.detach().flatten()[:3].tolist()}")
+    if not bool(torch.isfinite(zero_point).all()):
+        raise NumbersError(f"a zero point must be finite: got {zero_point.detach().flatten()[:3].tolist()}")
     if not qmin < qmax:
         raise NumbersError(f"qmin must be below qmax: got {qmin} and {qmax}")
     if gradient_scale is None:
@@ -185,12 +184,13 @@ class _StraightThrough(torch.autograd.Function):
         return passed if for_x else None, to_scale, to_zero_point, None
 
 
-def _to_scale(ctx: FunctionCtx | Any, gradient: Tensor, steps: Tensor) -> Tensor:
+def _to_scale(ctx: Any, gradient: Tensor, steps: Tensor) -> Tensor:
     """Σ g (round(v) - v) inside, Σ g q where v is clipped. Overwrites steps."""
     limits, grid = ctx.limits, ctx.grid
     codes = steps.round().clamp_(limits.lo, limits.hi)
     slope = codes.sub_(limits.pass_on(steps, steps, overwrite=True))
-    return _inner_product(gradient, slope, grid) * grid.gradient_scale
+    total: Tensor = _inner_product(gradient, slope, grid) * grid.gradient_scale
+    return total
 
 
 @dataclass(frozen=True)
@@ -207,13 +207,15 @@ class _Limits:
 
     @classmethod
     def of(cls, zero_point: Tensor, grid: Grid, x: Tensor) -> _Limits:
-        zero = zero_point.detach().to(x.dtype).round().clamp(grid.qmin, grid.qmax)
-        if zero.ndim and bool((zero != zero[0]).any()):
-            zero = _broadcast(zero, grid, x)
-            lo, hi = grid.qmin - zero, grid.qmax - zero
-            return cls(lo.clamp_min(0.0) if grid.relu else lo, hi)
-        same = float(zero.flatten()[0])
-        lo, hi = grid.qmin - same, grid.qmax - same
+        if zero_point.ndim == 0:
+            zero = float(min(max(round(float(zero_point.detach())), grid.qmin), grid.qmax))
+        else:
+            zeros = zero_point.detach().to(x.dtype).round().clamp(grid.qmin, grid.qmax)
+            zero = float(zeros[0]) if len(zeros) else 0.0
+            if bool((zeros != zero).any()):
+                below, above = (limit - _broadcast(zeros, grid, x) for limit in (grid.qmin, grid.qmax))
+                return cls(below.clamp_min(0.0) if grid.relu else below, above)
+        lo, hi = grid.qmin - zero, grid.qmax - zero
         first, last = _open_interval(lo, hi, np.float32 if x.dtype == torch.float32 else np.float64)
         return cls(max(lo, 0.0), hi, max(first, 0.0), last) if grid.relu else cls(lo, hi, first, last)
 

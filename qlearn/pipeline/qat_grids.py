@@ -53,6 +53,9 @@ class LearnedGrid(nn.Module):
     learn_zero_point : bool
     """
 
+    zero_point: Tensor
+    started: Tensor
+
     def __init__(
         self, qparams: QParams | None, choice: TensorRecipe, *, per_picture: bool, learn_zero_point: bool = False
     ) -> None:
@@ -118,6 +121,10 @@ class MovingGrid(nn.Module):
     momentum : float
         Weight of a new batch.
     """
+
+    lo: Tensor
+    hi: Tensor
+    started: Tensor
 
     def __init__(self, clip_range: ClipRange | None, choice: TensorRecipe, momentum: float) -> None:
         super().__init__()

@@ -71,7 +71,7 @@ class FoldedLayer(nn.Module):
         return self._product(x, weight, bias if bias is None or s_x is None else self._rounded(bias, s_x))
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
-        """Return weight and bias with the batch norm folded in, in float64 as `fold_batch_norm` does; differentiable."""
+        """Return weight and bias with the batch norm folded in, by `fold_batch_norm`'s arithmetic; differentiable."""
         if self.norm is None:
             return self.weight, self.bias
         factor, mean = self._factor(self.norm), self.norm.running_mean

@@ -232,8 +232,8 @@ def test_memory_layouts_and_expanded_gradients_change_nothing():
                 leaf = x.clone(memory_format=layout).requires_grad_()
                 scale = torch.tensor(0.2, requires_grad=True)
                 y = fake_quantize_learned(leaf, scale, torch.tensor(0), -8, 7)
-                given = gradient if not gradient.is_contiguous() else gradient.contiguous(memory_format=gradient_layout)
-                y.backward(given)
+                same = not gradient.is_contiguous()
+                y.backward(gradient if same else gradient.contiguous(memory_format=gradient_layout))
                 assert y.is_contiguous(memory_format=layout)
                 found.append((y.detach(), leaf.grad, scale.grad))
         for other in found[1:]:
@@ -281,8 +281,8 @@ def test_extreme_values():
 
 def test_a_learned_zero_point_is_rounded_half_to_even_and_kept_in_the_format():
     x = torch.linspace(-5, 5, 101)
-    for given, used in ((2.5, 2), (3.5, 4), (99.0, 7), (-99.0, -8)):
-        a = fake_quantize_learned(x, torch.tensor(0.3), torch.tensor(given), -8, 7)
+    for learned, used in ((2.5, 2), (3.5, 4), (99.0, 7), (-99.0, -8)):
+        a = fake_quantize_learned(x, torch.tensor(0.3), torch.tensor(learned), -8, 7)
         b = fake_quantize_learned(x, torch.tensor(0.3), torch.tensor(used), -8, 7)
         assert torch.equal(a, b)
 
@@ -298,6 +298,7 @@ def test_a_learned_zero_point_is_rounded_half_to_even_and_kept_in_the_format():
         ({"scale": torch.tensor(float("inf"))}, "finite and positive"),
         ({"scale": torch.ones(2)}, "shape \\(\\) expected"),
         ({"zero_point": torch.ones(2)}, "shape \\(\\) expected"),
+        ({"zero_point": torch.tensor(float("nan"))}, "zero point must be finite"),
         ({"axis": 1}, "no channel axis 1"),
         ({"axis": 0}, "shape \\(3,\\) expected"),
         ({"qmin": 7}, "below qmax"),

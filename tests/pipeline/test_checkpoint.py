@@ -101,7 +101,9 @@ def test_a_process_that_was_killed(tmp_path):
 
     def python(name, mode):
         command = [sys.executable, "-c", code, str(tmp_path / name), mode]
-        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path})
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": path}
+        )
 
     assert python("a.npz", "die").returncode == -9
     resumed, whole = python("a.npz", "live"), python("b.npz", "live")

@@ -99,7 +99,7 @@ def test_after_training_simulation_and_integers_have_equal_codes_at_every_site(n
 @pytest.mark.parametrize("recipe", [EIGHT, FOUR], ids=["8 bits", "4 bits"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_forward_of_training_is_the_exact_one_but_for_the_order_of_float_sums(name, recipe):
-    """Values of both at every site, each from its own inputs: where a sum lies beside a tie, a step may flip and spread."""
+    """Values of both at every site, each from its own inputs: a sum beside a tie may flip a step, which spreads."""
     qat, _ = prepared(name, recipe)
     train(qat, steps=2)
     qat.freeze_batch_norm()

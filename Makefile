@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 BOOK := jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W -n --keep-going --all
 LAB_ARGS ?=
+STUDENT_ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help lab demo test lint unit chapters book package notebooks results benchmarks clean
+.PHONY: help lab demo test lint unit chapters book package notebooks student benchmarks clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -59,6 +60,9 @@ package: $(VENV)/develop  ## wheel and sdist, tested from the wheel in a clean e
 
 notebooks: $(VENV)/develop  ## execute the chapters again and write their outputs
 	$(BIN)/python tools/notebooks.py run
+
+student: $(VENV)/develop  ## copies of the chapters without solutions, in student/ (nbgrader: STUDENT_ARGS=--grade)
+	$(BIN)/python tools/student.py $(STUDENT_ARGS)
 
 benchmarks: $(VENV)/develop  ## ratios measured on this machine
 	$(BIN)/python -m pytest benchmarks --override-ini=addopts= --import-mode=importlib --benchmark-only

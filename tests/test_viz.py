@@ -19,6 +19,7 @@ TINY = ql.QParams(1e-30, 0, -128, 127)
 PER_CHANNEL = ql.QParams([0.5, 1.0], [0, 0], -4, 3, axis=0)
 X = np.linspace(-2, 3, 50)
 PICTURES = np.zeros((3, 4, 4, 3), np.uint8)
+DB = {"input": 46.4, "weight": 46.8, "bias": 97.5, "accumulator": float("inf"), "requantization": 44.8}
 
 DRAWINGS = {
     "strip": lambda: viz.pipeline_strip("fold"),
@@ -55,6 +56,16 @@ DRAWINGS = {
     "spread": lambda: viz.spread([1, 2, 4], {"a": ([2, 3, 4], [1, 2, 3], [3, 4, 5]), "b": ([1] * 3,) * 3}),
     "spread of one": lambda: viz.spread([1], {"a": ([2], [1], [3])}, title="t"),
     "spread of nothing": lambda: viz.spread([], {}),
+    "ways": lambda: viz.ptq_beside_qat(title="t"),
+    "ways without a title": viz.ptq_beside_qat,
+    "one output": lambda: viz.one_output([[4, 0], [3, 6]], [[4, -2], [1, 3]], [[16, 0], [3, 18]], {"sum": "37"}),
+    "one output of a 1x1 filter": lambda: viz.one_output([[4]], [[5]], [[20]], {"sum": "20", "M": "2"}, title="t"),
+    "one output, no chain": lambda: viz.one_output(
+        np.eye(3, dtype=int), np.eye(3, dtype=int), np.eye(3, dtype=int), {}
+    ),
+    "errors": lambda: viz.convolution_errors(DB, title="t"),
+    "errors, all exact": lambda: viz.convolution_errors(dict.fromkeys(viz.ERROR_SOURCES, float("inf"))),
+    "errors, one negative": lambda: viz.convolution_errors(DB | {"accumulator": -4.7}),
     "pictures": lambda: viz.pictures(PICTURES, ["a", "b", "c"], columns=2, title="t"),
 }
 
@@ -84,6 +95,12 @@ def test_callers_axes_are_used():
     assert viz.title_of(ax) == "mine"
 
 
+def test_errors_say_how_strong_they_are():
+    shown = [text.get_text() for text in viz.convolution_errors(DB).texts]
+    assert "1 input\n46.4 dB" in shown
+    assert "4 accumulator\nexact" in shown
+
+
 def test_title_of_a_new_figure():
     assert viz.title_of(viz.number_line(QP, title="levels")) == "levels"
     assert viz.title_of(viz.number_line(QP)) == ""
@@ -106,6 +123,9 @@ REFUSED = {
     "spread: 'a' has 2 rows; mean, smallest and largest": lambda: viz.spread([1], {"a": ([1], [1])}),
     "spread: 'largest' has 2 values, 1 are expected": lambda: viz.spread([1], {"a": ([1], [1], [1, 2])}),
     "spread: at most 4 series": lambda: viz.spread([1], {name: ([1], [1], [1]) for name in "abcde"}),
+    "one_output takes three matrices of one shape": lambda: viz.one_output([[1]], [[1, 2]], [[1]], {}),
+    "look at 'bias'": lambda: viz.convolution_errors({key: 1.0 for key in DB if key != "bias"}),
+    "look at 'luck'": lambda: viz.convolution_errors(DB | {"luck": 1.0}),
     "3, 4, 4, 3.* with 1 captions": lambda: viz.pictures(PICTURES, ["a"]),
     "0 captions": lambda: viz.pictures(PICTURES[:0], []),
     "as many values and texts as frames, got 2, 1 and 1": lambda: viz.Slider(

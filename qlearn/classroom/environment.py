@@ -79,7 +79,8 @@ def setup(seed: int = 0) -> None:
 
 def results_folder() -> str:
     """Return the folder of committed results, relative to the notebook: "results"."""
-    for candidate in ("results", os.path.join("notebooks", "results")):  # noqa: PTH118  (relative, shown to readers)
+    beside = os.path.join("notebooks", "results")  # noqa: PTH118  (relative, shown to readers)
+    for candidate in ("results", beside, os.path.join("..", beside)):  # noqa: PTH118  (the last for students' copies)
         if os.path.isdir(candidate):  # noqa: PTH112
             return candidate
     raise QLearnError("no folder 'results' here: start Jupyter in the folder notebooks/, or in the one above it")

@@ -5,6 +5,7 @@ dashed black is the clip range, a red tick is the zero point.
 pyplot is not used, so nothing is left behind; a notebook shows the Axes that a cell returns.
 """
 
+from qlearn.viz.flows import ERROR_SOURCES, convolution_errors, one_output, ptq_beside_qat
 from qlearn.viz.frames import Slider, png
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
 from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
@@ -14,6 +15,7 @@ from qlearn.viz.tables import integer_grid, pictures, results_bars
 
 __all__ = [
     "ERROR",
+    "ERROR_SOURCES",
     "FLOAT",
     "LIMIT",
     "QUANTIZED",
@@ -22,15 +24,18 @@ __all__ = [
     "ZERO_POINT",
     "Slider",
     "clip_ranges",
+    "convolution_errors",
     "curves",
     "dots",
     "error_curve",
     "histogram_with_range",
     "integer_grid",
     "number_line",
+    "one_output",
     "pictures",
     "pipeline_strip",
     "png",
+    "ptq_beside_qat",
     "results_bars",
     "rounding_staircase",
     "spread",

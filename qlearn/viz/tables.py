@@ -43,7 +43,7 @@ def integer_grid(
     ax = axes_for(ax, title, size=(SIZE[0], max(1.3, 0.34 * rows + 0.9)))
     for place, (label, panel) in enumerate(zip(("float", "codes", "comes back"), panels, strict=True)):
         left = place * (columns + 1)
-        _panel(ax, panel, left, "Greys" if place == 0 else "Blues")
+        matrix(ax, panel, left, "Greys" if place == 0 else "Blues")
         ax.text(left + columns / 2, rows + 0.15, label, ha="center", va="top", weight="bold")
         if place:
             ax.annotate("", (left - 0.15, rows / 2), (left - 0.85, rows / 2), arrowprops={"arrowstyle": "-|>"})
@@ -53,7 +53,7 @@ def integer_grid(
     return ax
 
 
-def _panel(ax: Axes, panel: NDArray[np.generic], left: float, colours: str) -> None:
+def matrix(ax: Axes, panel: NDArray[np.generic], left: float, colours: str) -> None:
     """One coloured matrix with its numbers."""
     rows, columns = panel.shape
     strength = np.abs(panel.astype(float))

@@ -11,6 +11,8 @@ import torch
 import qlearn as ql
 from qlearn.classroom import exercises
 from qlearn.classroom.kinds import RANDOM_CASES, ChoiceExercise, FunctionExercise, ValueExercise
+from qlearn.integer import reference
+from qlearn.integer.requantize import FixedMultiplier, multiply_by_fixed
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -88,6 +90,50 @@ def test_spec_of_the_symmetric_scale_is_the_librarys():
         largest = max(map(abs, case["values"]))
         qparams = ql.scheme("symmetric_restricted", bits=case["bits"]).qparams(ql.ClipRange(-largest, largest))
         assert float(qparams.scale) == pytest.approx(exercise.spec(**case), rel=1e-6)
+
+
+def test_spec_of_folding_is_the_librarys():
+    exercise = exercises()["03.1"]
+    for case in exercise.all_cases():
+        taps = len(case["weights"])
+        conv, norm = torch.nn.Conv2d(taps, 1, 1), torch.nn.BatchNorm2d(1, eps=case["eps"])
+        with torch.no_grad():
+            conv.weight.copy_(torch.tensor(case["weights"]).reshape(1, taps, 1, 1))
+            for tensor, key in [(conv.bias, "bias"), (norm.weight, "gamma"), (norm.bias, "beta"),
+                                (norm.running_mean, "mean"), (norm.running_var, "variance")]:  # fmt: skip
+                tensor.fill_(case[key])
+        net = ql.trace(torch.nn.Sequential(conv, norm).eval(), torch.zeros(1, taps, 1, 1))
+        node = ql.fold_batch_norm(net).nodes[1]
+        theirs = [*node.params["weight"].flatten().tolist(), node.params["bias"].item()]
+        assert theirs == pytest.approx(exercise.spec(**case), rel=1e-5, abs=1e-6)
+
+
+def test_spec_of_the_combined_bias_is_the_kernels():
+    exercise, rng = exercises()["03.2"], np.random.default_rng(0)
+    for case in exercise.all_cases():
+        w = np.int8([case["weight_codes"]])
+        x = rng.integers(-128, 128, (5, w.shape[1])).astype(np.int8)
+        accumulator = reference.linear(x, w, np.int32([case["bias_code"]]), x_zero=case["x_zero"])
+        assert (x.astype(int) @ w[0].astype(int) + exercise.spec(**case)).tolist() == accumulator[:, 0].tolist()
+
+
+def test_spec_of_requantizing_is_the_kernels():
+    exercise = exercises()["03.3"]
+    for case in exercise.all_cases():
+        multiplier = FixedMultiplier(np.int64(case["mantissa"]), np.int64(-case["right"]))
+        steps = multiply_by_fixed(np.int64(case["accumulator"]), multiplier)
+        assert np.clip(steps + case["zero_point"], -128, 127) == exercise.spec(**case)
+
+
+def test_spec_of_the_accumulator_is_tight():
+    """The input that drives every product to its end needs all of the bits, and no fewer."""
+    exercise = exercises()["03.4"]
+    for case in exercise.all_cases():
+        bits = exercise.spec(**case)
+        w = np.array(case["weight_codes"])
+        ends = [int(w @ (np.where(w * sign > 0, 127, -128) - case["x_zero"])) + case["bias_code"] for sign in (1, -1)]
+        assert all(-(2 ** (bits - 1)) <= end < 2 ** (bits - 1) for end in ends)
+        assert bits == 1 or not all(-(2 ** (bits - 2)) <= end < 2 ** (bits - 2) for end in ends)
 
 
 def test_spec_of_minmax_is_the_librarys():
@@ -171,6 +217,27 @@ def _floats(x, S, Z, qmin, qmax):
     return np.clip(np.round(np.array(x) / S) + Z, qmin, qmax)
 
 
+def _folded(w, b, gamma, beta, mean, variance, eps, *, own_bias=True, root=True, inside=True):
+    spread = variance + eps if inside else variance
+    a = gamma / (math.sqrt(spread) if root else spread) if spread > 0 else 0.0
+    return [*(a * value for value in w), beta + a * ((b if own_bias else 0.0) - mean)]
+
+
+def _requantized(accumulator, mantissa, right, zero_point, *, away=True, twice=True, clamp=True):
+    real = accumulator * mantissa / 2 ** (31 + right)
+    if twice:
+        real = ((accumulator * mantissa + 2**30) >> 31) / 2**right
+    steps = math.copysign(math.floor(abs(real) + 0.5), real) if away else math.floor(real + 0.5)
+    code = int(steps) + zero_point
+    return max(-128, min(127, code)) if clamp else code
+
+
+def _bits_of(w, b, z, *, symmetric=False):
+    reach = max(127 - z, z + 128)
+    largest = sum(map(abs, w)) * (127 if symmetric else reach) + abs(b)
+    return largest.bit_length() + 1
+
+
 def _edge(counts, width, percent, *, left=0, strict=False):
     share = 100 * np.cumsum(counts) / np.sum(counts)
     return (np.argmax(share > percent if strict else share >= percent) + 1 - left) * width
@@ -191,6 +258,11 @@ def _searched(values, thresholds, bits, *, clamp=True, power=2):
         return (np.abs(x - (np.clip(codes, -qmax, qmax) if clamp else codes) * t / qmax) ** power).sum()
 
     return min(thresholds, key=noise)
+
+
+def _energy_edge(counts, share, *, centre=0.5):
+    energy = np.array(counts) * (np.arange(len(counts)) + centre) ** 2
+    return int(np.argmax(energy.cumsum() >= share * energy.sum())) + 1
 
 
 WRONG = [
@@ -225,6 +297,26 @@ WRONG = [
     ("01.4", lambda s, b, t: b + max(0, math.ceil((t - s) / 6.02)), "Expected  7"),
     ("01.5", "a", 'not "a"'),
     ("01.5", "D", 'not "d"'),
+    (
+        "03.1",
+        lambda *n: _folded(*n, own_bias=False),
+        "Yours     [1, -2, -0.9]\n  Expected  [1, -2, -0.3]",
+    ),
+    ("03.1", lambda *n: _folded(*n, root=False), "Expected  [1, -2, -0.9]"),
+    ("03.1", lambda *n: _folded(*n, inside=False), "Expected  [1, -2, -0.9]"),
+    ("03.1", lambda *n: _folded(*n)[-1], "shape () instead of (3,)"),
+    ("03.2", lambda w, b, z: b + z * sum(w), "Yours     10\n  Expected  46"),
+    ("03.2", lambda w, b, z: b - z, "Yours     31\n  Expected  46"),
+    ("03.2", lambda w, b, z: -z * sum(w), "Yours     18\n  Expected  46"),
+    ("03.3", lambda *n: _requantized(*n, clamp=False), "Yours     500\n  Expected  127"),
+    ("03.3", lambda *n: _requantized(*n, away=False), "Yours     8\n  Expected  7"),
+    ("03.3", lambda a, m, r, z: max(-128, min(127, (a * m >> 31 >> r) + z)), "fails"),
+    ("03.3", lambda a, m, r, z: float(_requantized(a, m, r, z)), "an integer is expected, this is a float"),
+    ("03.4", _bits_of, "Yours     9\n  Expected  8"),
+    ("03.4", lambda w, b, z: _bits_of(w, b, z, symmetric=True), "Yours     19\n  Expected  20"),
+    ("03.4", lambda w, b, z: 32, "Yours     32\n  Expected  8"),
+    ("03.5", "a", 'not "a": the code 0 stands for'),
+    ("03.5", "c", "only where Z is −128"),
     ("04.1", lambda b: (min(map(min, b)), max(map(max, b))), "Yours     [2, 3]\n  Expected  [0, 3]"),
     ("04.1", lambda b: (min(0.0, *b[-1]), max(0.0, *b[-1])), "Yours     [-1, 0]\n  Expected  [-1, 2]"),
     ("04.1", lambda b: (np.mean([min(0.0, *x) for x in b]), np.mean([max(0.0, *x) for x in b])), "Yours     [-0.5, 1]"),
@@ -247,6 +339,17 @@ WRONG = [
     ("04.5", lambda v, t, b: _searched(v, t, b, power=1), "fails"),
     ("04.6", "a", 'not "a"'),
     ("04.6", "b", "counts do not know who came first"),
+    ("10.1", lambda m, a, n, b: (m + n, (a + b) / 2), "fails"),
+    ("10.1", lambda m, a, n, b: (m * a + n * b) / (m + n), "shape () instead of (2,)"),
+    ("10.2", lambda s: 2.0 ** np.floor(np.log2(s)), "Yours     0.25\n  Expected  0.5"),
+    ("10.2", lambda s: 2.0 ** (np.floor(np.log2(s)) + 1), "Yours     0.5\n  Expected  0.25"),
+    ("10.3", lambda c, s: int(np.argmax(np.cumsum(c) >= s * np.sum(c))) + 1, "Yours     1\n  Expected  2"),
+    ("10.3", lambda c, s: _energy_edge(c, s, centre=0.0), "fails"),
+    ("10.3", lambda c, s: _energy_edge(c, s) - 1, "Yours     1\n  Expected  2"),
+    ("10.4", "a", "Reverse their order"),
+    ("10.4", "c", 'not "c"'),
+    ("10.5", "a", "from machine to machine"),
+    ("10.5", "c", 'not "c"'),
 ]
 
 

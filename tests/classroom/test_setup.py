@@ -94,5 +94,8 @@ def test_results_folder(monkeypatch, tmp_path):
         classroom.results_folder()
     (tmp_path / "notebooks" / "results").mkdir(parents=True)
     assert classroom.results_folder() == "notebooks/results"
+    (tmp_path / "student").mkdir()
+    monkeypatch.chdir(tmp_path / "student")
+    assert classroom.results_folder() == "../notebooks/results"
     monkeypatch.chdir(tmp_path / "notebooks")
     assert classroom.results_folder() == "results"

@@ -1,0 +1,105 @@
+"""Write the students' copies of the chapters: ``python tools/student.py`` fills the folder ``student/``.
+
+``notebooks/`` is the teacher's copy, and the only one that is written by hand: solutions and outputs included.
+A student's copy has neither. With ``--grade`` every exercise also gets a cell that fails until it is solved,
+marked for nbgrader: the answer is the student's, the rest is locked, and points are the exercise's difficulty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = 3
+"""The version of nbgrader's cell metadata."""
+
+
+def student_copy(notebook: NotebookNode, *, grade: bool = False) -> NotebookNode:
+    """Return a chapter without solutions and outputs.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        The teacher's copy. Not changed.
+    grade : bool
+        Add nbgrader's metadata, and after each check a cell that counts.
+
+    Raises
+    ------
+    ValueError
+        If an exercise does not say how difficult it is.
+    """
+    student = copy.deepcopy(notebook)
+    student.cells = []
+    points: dict[str, int] = {}
+    for cell in copy.deepcopy(notebook.cells):
+        tags = cell.metadata.get("tags", [])
+        if "solution" in tags:
+            continue
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+        elif re.fullmatch(r"ex-\d+-\d+", cell["id"]):
+            points[cell["id"]] = _difficulty(cell.source)
+        student.cells.append(cell)
+        if grade and "answer" in tags:
+            cell.metadata["nbgrader"] = _mark(cell["id"], solution=True)
+        if grade and "check" in tags:
+            student.cells.append(_graded(cell["id"], points))
+    return student
+
+
+def _difficulty(text: str) -> int:
+    found = re.search(r"Difficulty (\d) of 3", text)
+    if found is None:
+        raise ValueError(f"no line 'Difficulty N of 3' in: {text.splitlines()[0]}")
+    return int(found[1])
+
+
+def _graded(check_id: str, points: dict[str, int]) -> NotebookNode:
+    """The cell that counts: it raises until the check before it has passed."""
+    exercise = check_id.removesuffix("-check")
+    _, chapter, number = exercise.split("-")
+    cell = nbformat.v4.new_code_cell(f'assert passed, "exercise {chapter}.{number} is not solved yet"')
+    cell["id"] = f"{exercise}-grade"
+    cell.metadata["tags"] = ["raises-exception"]  # "Run all" goes on
+    cell.metadata["nbgrader"] = _mark(cell["id"], grade=True, locked=True) | {"points": points[exercise]}
+    return cell
+
+
+def _mark(name: str, **roles: bool) -> dict[str, Any]:
+    return {"grade": False, "locked": False, "solution": False, "task": False, "schema_version": SCHEMA} | {
+        "grade_id": name,
+        **roles,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Write the copies, and say where they are."""
+    parser = argparse.ArgumentParser(
+        description="Write the students' copies of the chapters: no solutions, no outputs."
+    )
+    parser.add_argument("--into", type=Path, default=ROOT / "student", metavar="FOLDER", help="default: student/")
+    parser.add_argument("--grade", action="store_true", help="add cells that count, marked for nbgrader")
+    options = parser.parse_args(argv)
+    options.into.mkdir(parents=True, exist_ok=True)
+    chapters = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    for path in chapters:
+        copied = student_copy(nbformat.read(path, as_version=4), grade=options.grade)
+        nbformat.validate(copied)
+        nbformat.write(copied, options.into / path.name)
+    print(f"{len(chapters)} chapters without solutions: {options.into.name}/")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -31,6 +31,7 @@ _HOMES = {
     "StreamingHistogram": "qlearn.numbers.histogram",
     "TensorRecipe": "qlearn.pipeline.recipe",
     "Trait": "qlearn.calibrators.spec",
+    "adaround": "qlearn.repair.adaround",
     "calibrate": "qlearn.pipeline.calibrate",
     "calibrate_many": "qlearn.pipeline.calibrate",
     "calibrator": "qlearn.registry",
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
     from qlearn.pipeline.recipe import LayerRecipe, Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
     from qlearn.registry import calibrator, engine, plugins, register, scheme, unregister
+    from qlearn.repair.adaround import adaround
     from qlearn.schemes.base import Scheme, SchemeSpec
     from qlearn.testing import check_calibrator, check_scheme
     from qlearn.zoo.load import load

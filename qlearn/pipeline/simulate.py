@@ -86,7 +86,7 @@ class QuantizedModel:
         Tensor
             The dequantized value of the output, float32.
         """
-        return self._real(self._run(x, lambda layer, value: watch and watch(layer.node, _real(layer, value))))
+        return self._real(self._run(x, lambda layer, value: watch and watch(layer.node, to_real(layer, value))))
 
     def codes(self, x: Tensor) -> dict[str, Tensor]:
         """Return the codes at every quantized site, by name, as integer tensors."""
@@ -149,7 +149,7 @@ class QuantizedModel:
         with torch.no_grad():
             for layer in self.layers:
                 inputs = [(by_name[name], values[name]) for name in layer.node.inputs]
-                value = _run_layer(layer, inputs) if inputs else _quantized(x.to(torch.float32), layer.output)
+                value = run_layer(layer, inputs) if inputs else to_codes(x.to(torch.float32), layer.output)
                 values[layer.node.name] = value
                 watch(layer, value)
                 for name in layer.node.inputs:
@@ -159,14 +159,17 @@ class QuantizedModel:
         return values[self.model.output]
 
     def _real(self, value: Tensor) -> Tensor:
-        return _real(next(layer for layer in self.layers if layer.node.name == self.model.output), value)
+        return to_real(next(layer for layer in self.layers if layer.node.name == self.model.output), value)
 
     def __repr__(self) -> str:
         return f"QuantizedModel {self.name}: {len(self.layers)} layers, {self.weight_bytes} bytes of weights"
 
 
-def _run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]]) -> Tensor:
-    """On integers where everything is quantized; on real numbers elsewhere."""
+def run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]]) -> Tensor:
+    """Return the value of a layer from those of its inputs: codes where its output is quantized, else real numbers.
+
+    On integers where everything is quantized; on real numbers elsewhere.
+    """
     node = layer.node
     sources = [(value, source.output) for source, value in inputs if source.output is not None]
     on_integers = len(sources) == len(inputs) and _has_integer_weights(layer)
@@ -178,8 +181,8 @@ def _run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]
     params = dict(node.params)
     if layer.weight is not None and layer.weight_qparams is not None:
         params["weight"] = dequantize(layer.weight, layer.weight_qparams)
-    real = FLOAT_OPS[node.op](replace(node, params=params), [_real(source, value) for source, value in inputs])
-    return _quantized(real, layer.output)
+    real = FLOAT_OPS[node.op](replace(node, params=params), [to_real(source, value) for source, value in inputs])
+    return to_codes(real, layer.output)
 
 
 def _has_integer_weights(layer: QuantizedLayer) -> bool:
@@ -187,14 +190,15 @@ def _has_integer_weights(layer: QuantizedLayer) -> bool:
     return "weight" not in layer.node.params or layer.weight is not None
 
 
-def _quantized(real: Tensor, qparams: QParams | None) -> Tensor:
-    """Codes as floats, or the real values where they stay in float."""
+def to_codes(real: Tensor, qparams: QParams | None) -> Tensor:
+    """Return codes as floats, or the real values where they stay in float."""
     if qparams is None:
         return real
     return quantize(real, qparams).to(torch.float32)
 
 
-def _real(layer: QuantizedLayer, value: Tensor) -> Tensor:
+def to_real(layer: QuantizedLayer, value: Tensor) -> Tensor:
+    """Return real values of a layer's output, whether it is codes or real already."""
     return value if layer.output is None else (value - int(layer.output.zero_point)).float() * float(layer.output.scale)
 
 

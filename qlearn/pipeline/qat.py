@@ -154,7 +154,7 @@ def reestimate_batch_norm(qat: QATModel, batches: Iterable[Any]) -> QATModel:
 
     In training the running statistics lag behind the weights; at few bits that costs accuracy.
     A learned step size per channel moves with the factor γ / σ that is folded into its weights,
-    so that the codes of the weights stay as they were learned.
+    so that the codes of the weights stay as they were learned; one per tensor does not.
 
     Parameters
     ----------

@@ -51,6 +51,12 @@ class LearnedGrid(nn.Module):
     per_picture : bool
         Activations: the gradient scale counts the values of one picture, not of the batch.
     learn_zero_point : bool
+
+    Notes
+    -----
+    The step size is kept in float64 and used in float32. That of weights per channel may be measured in a `unit`:
+    the factor γ / σ of the batch norm that is folded into them. The weights that training moves are those before
+    folding; measured in their unit, steps and weights learn at the same pace, and codes do not move with the factor.
     """
 
     zero_point: Tensor
@@ -64,7 +70,7 @@ class LearnedGrid(nn.Module):
         target = scheme(choice.scheme, bits=choice.bits, signed=choice.signed)
         start = QParams(1.0, max(target.qmin, 0), target.qmin, target.qmax) if qparams is None else qparams
         self.qmin, self.qmax, self.axis = start.qmin, start.qmax, start.axis
-        self.scale = nn.Parameter(torch.tensor(start.scale))
+        self.scale = nn.Parameter(torch.tensor(start.scale, dtype=torch.float64))
         zero_point = torch.tensor(start.zero_point, dtype=torch.float32)
         if learn_zero_point:
             self.zero_point = nn.Parameter(zero_point)
@@ -72,27 +78,33 @@ class LearnedGrid(nn.Module):
             self.register_buffer("zero_point", zero_point)
         self.register_buffer("started", torch.tensor(qparams is not None))
 
-    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
+    def forward(self, x: Tensor, *, relu: bool = False, unit: Tensor | None = None) -> Tensor:
         """Fake-quantize, with gradients for x, the step size and the zero point."""
         if not self.started:
             self._start(x.relu() if relu else x)
         sharing = x[0].numel() if self.per_picture else x.numel() // self.scale.numel()
         factor = lsq_gradient_scale(sharing, self.qmax - float(self.zero_point.detach().min()))
         return straight_through(
-            x, self.positive_scale(), self.zero_point, Grid(self.qmin, self.qmax, self.axis, relu, factor)
+            x, self.used_scale(unit), self.zero_point, Grid(self.qmin, self.qmax, self.axis, relu, factor)
         )
 
-    def positive_scale(self) -> Tensor:
-        """Return the step size as it is used: a training step that went below zero is mirrored."""
-        return self.scale.abs().clamp(SMALLEST_SCALE, LARGEST_SCALE)
+    def used_scale(self, unit: Tensor | None = None) -> Tensor:
+        """Return the step size as it is used, float32: one that training took below zero is mirrored."""
+        scale = self.scale.abs() if unit is None else self.scale.abs() * unit
+        return scale.clamp(SMALLEST_SCALE, LARGEST_SCALE).to(torch.float32)
 
-    def qparams(self) -> QParams:
+    def qparams(self, unit: Tensor | None = None) -> QParams:
         """Return scale and zero point."""
         if not self.started:
             raise CalibrationError("a step size without a start: give prepare_qat() a table, or train on a batch first")
         zero_point = self.zero_point.detach().round().clamp(self.qmin, self.qmax).to(torch.int32)
-        scale = self.positive_scale().detach()
+        scale = self.used_scale(unit).detach()
         return QParams(scale.numpy(), zero_point.numpy(), self.qmin, self.qmax, self.axis)
+
+    @torch.no_grad()
+    def measure_in(self, unit: Tensor) -> None:
+        """Go over from steps in real numbers to steps in this unit."""
+        self.scale.div_(unit)
 
     def clip_range(self) -> ClipRange:
         """Return the real numbers that the grid reaches."""

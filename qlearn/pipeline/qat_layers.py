@@ -51,6 +51,9 @@ class FoldedLayer(nn.Module):
         self.bias = nn.Parameter(node.params["bias"].clone()) if "bias" in node.params else None
         self.norm: nn.BatchNorm2d | None = None if norm is None else _batch_norm(norm)
         self.grid = grid
+        unit = self._unit()
+        if isinstance(grid, LearnedGrid) and unit is not None:
+            grid.measure_in(unit)
         self.estimate: tuple[Tensor, Tensor, float] | None = None
 
     def forward(self, x: Tensor, s_x: Tensor | None, *, live: bool) -> Tensor:
@@ -67,7 +70,7 @@ class FoldedLayer(nn.Module):
         if live and self.norm is not None:
             return self._normalised(x, self.norm)
         weight, bias = self.folded()
-        weight = weight if self.grid is None else self.grid(weight)
+        weight = self._on_grid(weight)
         return self._product(x, weight, bias if bias is None or s_x is None else self._rounded(bias, s_x))
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
@@ -81,10 +84,20 @@ class FoldedLayer(nn.Module):
         weight = self.weight.double() * _per_output(factor, self.weight)
         return weight.to(self.weight.dtype), (bias * factor + offset).to(self.weight.dtype)
 
+    @torch.no_grad()
+    def set_folded_weight(self, weight: Tensor) -> None:
+        """Set the weights so that, folded, they are these; those of a dead channel become 0."""
+        if self.norm is None:
+            self.weight.copy_(weight)
+            return
+        factor = self._factor(self.norm)
+        undo = torch.where(factor.abs() > TINY, factor, torch.inf).reciprocal()
+        self.weight.copy_(weight.double() * _per_output(undo, weight))
+
     def weight_qparams(self) -> QParams | None:
         """Return the grid of the folded weights as it is now; None where they stay in float."""
         if isinstance(self.grid, LearnedGrid):
-            return self.grid.qparams()
+            return self.grid.qparams(self._unit())
         return None if self.grid is None else self.grid.qparams(self.folded()[0])
 
     def estimate_with(self, weight: float) -> None:
@@ -96,28 +109,35 @@ class FoldedLayer(nn.Module):
         self.estimate = (*self.estimate[:2], weight)
 
     def take_estimate(self) -> None:
-        """Let the collected statistics be the running ones; a learned step size per channel follows the factor."""
+        """Let the collected statistics be the running ones."""
         assert self.norm is not None
         assert self.estimate is not None
         mean, variance, _ = self.estimate
-        before = self._factor(self.norm)
         self.norm.load_state_dict({"running_mean": mean, "running_var": variance}, strict=False)
-        if isinstance(self.grid, LearnedGrid) and self.grid.axis is not None:
-            ratio = self._factor(self.norm) / before
-            ratio = torch.where(torch.isfinite(ratio) & (ratio > 0), ratio, 1.0)
-            self.grid.scale.mul_(ratio.to(self.grid.scale.dtype))
         self.estimate = None
 
     def _normalised(self, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
         """The factor is a constant of the step: γ learns through the batch norm."""
         factor = self._factor(norm).detach().to(self.weight.dtype)
         weight = self.weight * _per_output(factor, self.weight)
-        weight = weight if self.grid is None else self.grid(weight)
+        weight = self._on_grid(weight)
         alive = factor.abs() > TINY
         undo = torch.where(alive, factor, 1.0).reciprocal() * alive
         y = self._product(x, weight * _per_output(undo, weight), self.bias)
         mean, variance, momentum = self.estimate or (norm.running_mean, norm.running_var, self.momentum)
         return F.batch_norm(y, mean, variance, norm.weight, norm.bias, training=True, momentum=momentum, eps=norm.eps)
+
+    def _on_grid(self, weight: Tensor) -> Tensor:
+        if isinstance(self.grid, LearnedGrid):
+            return self.grid(weight, unit=self._unit())  # type: ignore[no-any-return]
+        return weight if self.grid is None else self.grid(weight)
+
+    def _unit(self) -> Tensor | None:
+        """What step sizes per channel are measured in, float64: |γ| / σ, or 1 for a dead channel."""
+        if self.norm is None or not isinstance(self.grid, LearnedGrid) or self.grid.axis is None:
+            return None
+        factor = self._factor(self.norm).detach().abs()
+        return torch.where(factor > TINY, factor, 1.0)
 
     def _factor(self, norm: nn.BatchNorm2d) -> Tensor:
         """γ / √(σ² + ε), float64."""

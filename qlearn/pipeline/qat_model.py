@@ -208,9 +208,9 @@ def _with_trained_weights(qat: QATModel, node: Node) -> Node:
     if not torch.isfinite(weight).all():
         raise CalibrationError(f"the weights of layer {node.name!r} are NaN or Inf: lower the learning rate")
     params = {"weight": weight} if bias is None else {"weight": weight, "bias": bias.detach().clone()}
-    if not isinstance(layer.grid, LearnedGrid):
+    qparams = layer.weight_qparams() if isinstance(layer.grid, LearnedGrid) else None
+    if qparams is None:
         return node.with_params(**params)
-    qparams = layer.grid.qparams()
     params["weight"] = fake_quantize(weight, qparams)
     return node.with_params(**params).with_attrs(**{PINNED: qparams})
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from qlearn.errors import MissingDataError, ModelFileError
 from qlearn.graph.trace import trace
+from qlearn.numbers.affine import dequantize, quantize
 from qlearn.pipeline.qat import QATModel, prepare_qat
+from qlearn.pipeline.qat_grids import LearnedGrid
+from qlearn.pipeline.qat_layers import FoldedLayer
 from qlearn.pipeline.recipe import Recipe, TensorRecipe
 from qlearn.zoo.bundled import read_asset
 from qlearn.zoo.load import find_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -137,11 +147,61 @@ def load_qat(name: str) -> QATModel:
         If there is none of that name.
     ChecksumError
         If the file is damaged.
+
+    Examples
+    --------
+    >>> load_qat("tiny_mobilenet_w8a8")
+    QATModel tiny_mobilenet: 21 layers with weights, 26 sites
     """
     qat = find_qat(name).untrained()
-    state = {key: torch.from_numpy(array) for key, array in read_asset(f"{name}.npz").items()}
-    try:
-        qat.load_state_dict(state)
-    except RuntimeError as error:
-        raise ModelFileError(f"the weights of {name} do not fit its network: {error}") from error
+    unpack_state(qat, read_asset(f"{name}.npz"), f"the file of {name}")
     return qat
+
+
+def packed_state(qat: QATModel) -> dict[str, npt.NDArray[Any]]:
+    """Return the state of a trained network with its weights as codes: a quarter of the bytes, the same integers.
+
+    What training kept of a weight beyond its code is left out: training goes on from the middle of each step.
+
+    Parameters
+    ----------
+    qat : QATModel
+        Trained with learned step sizes.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The state dict, but for the weights of quantized layers, which are codes of the folded weights.
+    """
+    state = {key: np.ascontiguousarray(value.numpy()) for key, value in qat.state_dict().items()}
+    for key, layer in _on_learned_grids(qat):
+        qparams = layer.weight_qparams()
+        assert qparams is not None
+        state[f"{key}.weight"] = quantize(layer.folded()[0].detach(), qparams).contiguous().numpy()
+    return state
+
+
+def unpack_state(qat: QATModel, arrays: Mapping[str, npt.NDArray[Any]], source: str) -> None:
+    """Put what `packed_state` returned into a network of the same kind, in place.
+
+    Raises
+    ------
+    ModelFileError
+        If it does not fit; the message starts with ``source``.
+    """
+    state = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    try:
+        qat.load_state_dict(state)  # the codes stand in for the weights, until the grids are there to decode them
+    except RuntimeError as error:
+        raise ModelFileError(f"{source} does not fit its network: {error}") from error
+    for key, layer in _on_learned_grids(qat):
+        codes, qparams = state[f"{key}.weight"], layer.weight_qparams()
+        if codes.is_floating_point() or qparams is None:
+            raise ModelFileError(f"{source}: the weights of {key} are {codes.dtype}, not codes")
+        layer.set_folded_weight(dequantize(codes, qparams))
+
+
+def _on_learned_grids(qat: QATModel) -> Iterator[tuple[str, FoldedLayer]]:
+    for name, layer in qat.layers.items():
+        if isinstance(layer, FoldedLayer) and isinstance(layer.grid, LearnedGrid):
+            yield f"layers.{name}", layer

@@ -283,8 +283,8 @@ def test_learned_weights_keep_their_codes(granularity):
             continue
         trained = qat.layers["/" + layer.node.name.replace(".", "/")]
         folded = trained.folded()[0].detach()
-        assert layer.weight_qparams == trained.grid.qparams()
-        assert np.array_equal(ql.quantize(folded, trained.grid.qparams()).numpy(), layer.weight)
+        assert layer.weight_qparams == trained.weight_qparams()
+        assert np.array_equal(ql.quantize(folded, trained.weight_qparams()).numpy(), layer.weight)
 
 
 def test_symmetric_activations_keep_their_learned_step():

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CalibrationTable": "qlearn.pipeline.calibrate",
     "Calibrator": "qlearn.calibrators.spec",
     "CalibratorSpec": "qlearn.calibrators.spec",
-    "CalibrationTable": "qlearn.pipeline.calibrate",
     "ClipRange": "qlearn.numbers.qparams",
     "Comparison": "qlearn.analysis.compare",
     "Engine": "qlearn.engines.spec",
@@ -23,6 +23,7 @@ _HOMES = {
     "IntegerModel": "qlearn.integer.model",
     "LayerRecipe": "qlearn.pipeline.recipe",
     "Preprocess": "qlearn.graph.preprocess",
+    "QATModel": "qlearn.pipeline.qat_model",
     "QParams": "qlearn.numbers.qparams",
     "QuantizedModel": "qlearn.pipeline.simulate",
     "Recipe": "qlearn.pipeline.recipe",
@@ -40,21 +41,28 @@ _HOMES = {
     "check_environment": "qlearn.classroom.environment",
     "check_scheme": "qlearn.testing",
     "compare_calibrators": "qlearn.analysis.compare",
+    "convert": "qlearn.pipeline.qat_model",
     "dequantize": "qlearn.numbers.affine",
     "engine": "qlearn.registry",
     "evaluate": "qlearn.analysis.evaluate",
     "export_litert": "qlearn.export.litert",
     "export_onnx": "qlearn.export.onnx",
     "fake_quantize": "qlearn.numbers.affine",
+    "fake_quantize_learned": "qlearn.numbers.straight_through",
     "fold_batch_norm": "qlearn.graph.fold",
     "fuse_activations": "qlearn.graph.fuse",
     "hookimpl": "qlearn.hookspecs",
     "import_litert": "qlearn.export.litert_import",
     "load": "qlearn.zoo.load",
+    "load_checkpoint": "qlearn.pipeline.checkpoint",
+    "load_qat": "qlearn.zoo.qat",
     "plugins": "qlearn.registry",
+    "prepare_qat": "qlearn.pipeline.qat",
     "quantize": "qlearn.numbers.affine",
     "quantize_model": "qlearn.pipeline.quantize",
+    "reestimate_batch_norm": "qlearn.pipeline.qat",
     "register": "qlearn.registry",
+    "save_checkpoint": "qlearn.pipeline.checkpoint",
     "scheme": "qlearn.registry",
     "sqnr_db": "qlearn.analysis.metrics",
     "trace": "qlearn.graph.trace",
@@ -97,7 +105,11 @@ if TYPE_CHECKING:
     from qlearn.numbers.affine import dequantize, fake_quantize, quantize
     from qlearn.numbers.histogram import StreamingHistogram
     from qlearn.numbers.qparams import ClipRange, QParams
+    from qlearn.numbers.straight_through import fake_quantize_learned
     from qlearn.pipeline.calibrate import CalibrationTable, calibrate, calibrate_many
+    from qlearn.pipeline.checkpoint import load_checkpoint, save_checkpoint
+    from qlearn.pipeline.qat import prepare_qat, reestimate_batch_norm
+    from qlearn.pipeline.qat_model import QATModel, convert
     from qlearn.pipeline.quantize import quantize_model
     from qlearn.pipeline.recipe import LayerRecipe, Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
@@ -106,3 +118,4 @@ if TYPE_CHECKING:
     from qlearn.schemes.base import Scheme, SchemeSpec
     from qlearn.testing import check_calibrator, check_scheme
     from qlearn.zoo.load import load
+    from qlearn.zoo.qat import load_qat

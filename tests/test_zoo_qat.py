@@ -74,4 +74,4 @@ def test_shipped_digits_networks_are_as_accurate_as_logged(name):
     log = json.loads((Path(__file__).parents[1] / "tools" / "logs" / f"{name}.json").read_text())
     _, data = ql.load("tiny_mobilenet")
     integer = convert(load_qat(name)).to_integer("float32").with_engine("torch")
-    assert ql.evaluate(integer, data.evaluation).accuracy == log["accuracy"]["QAT"]
+    assert ql.evaluate(integer, data.evaluation).accuracy == log["rows"]["QAT"]

@@ -12,6 +12,7 @@ training that was not stopped. Writes the weights to ``qlearn/zoo/assets/<name>.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import platform
 import sys
@@ -250,7 +251,27 @@ def rows(name: str, qat: QATModel) -> dict[str, Any]:
         accuracy = ql.evaluate(fast, data.evaluation).accuracy
         results[label] = accuracy
         print(f"  {label:6} {accuracy:.2%}", flush=True)
+    x, _ = next(data.evaluation.batches(20))
+    counts = results["agreement"] = agreement(qat, x)
+    print(
+        f"  of {counts['codes']} codes of 20 pictures, at all sites, simulation and integer model differ in "
+        f"{counts['integers_differ']}; the float sums of training flip {counts['flipped']}"
+    )
     return results
+
+
+def agreement(qat: QATModel, x: Tensor) -> dict[str, int]:
+    """Count codes over all sites: all, those that the integer model has otherwise, those that the float sums flip."""
+    exact, training = convert(qat), copy.deepcopy(qat)
+    simulated, integers = exact.codes(x), exact.to_integer("float32").codes(x.numpy())
+    training.freeze_batch_norm()
+    real: dict[str, Tensor] = {}
+    with torch.no_grad():
+        training.train()(x, lambda node, value: real.update({node.name: value}))
+    grids = {layer.node.name: layer.output for layer in exact.layers}
+    flipped = sum(int((ql.quantize(real[site], grids[site]).int() != codes).sum()) for site, codes in simulated.items())
+    other = sum(int((integers[site] != codes.numpy()).sum()) for site, codes in simulated.items())
+    return {"codes": sum(codes.numel() for codes in simulated.values()), "integers_differ": other, "flipped": flipped}
 
 
 def summary(run: Run, results: dict[str, Any]) -> dict[str, Any]:
@@ -261,7 +282,7 @@ def summary(run: Run, results: dict[str, Any]) -> dict[str, Any]:
         "command": f"python tools/train_qat.py {run.name}",
         "date": datetime.now(UTC).date().isoformat(),
         **asdict(run.training),
-        "accuracy": results,
+        "rows": results,
         "history": run.history,
         "train_seconds": round(run.seconds),
         "torch": torch.__version__,

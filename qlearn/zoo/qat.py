@@ -151,7 +151,7 @@ def load_qat(name: str) -> QATModel:
     Examples
     --------
     >>> load_qat("tiny_mobilenet_w8a8")
-    QATModel tiny_mobilenet: 21 layers with weights, 26 sites
+    QATModel tiny_mobilenet: 21 layers with weights, 27 sites
     """
     qat = find_qat(name).untrained()
     unpack_state(qat, read_asset(f"{name}.npz"), f"the file of {name}")

@@ -1,4 +1,4 @@
-"""What calibration costs: ratios of medians, measured in turns in one run on one thread, by ``make benchmarks``."""
+"""What calibration costs: ratios of minima, measured in turns in one run on one thread, by ``make benchmarks``."""
 
 import subprocess
 import sys
@@ -34,33 +34,40 @@ def _one_thread():
 
 
 def in_turns(rounds, **runs):
-    """Time each once per round, in turns, so that a slow moment of the machine hits all; medians in seconds."""
+    """Processor time of each, once per round and in turns, so that a slow moment hits all; minima in seconds."""
     times = {name: [] for name in runs}
     for turn in range(rounds + 1):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
             if turn:  # the first round warms up
-                times[name].append(time.perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in times.items()}
+                times[name].append(time.process_time() - start)
+    return {name: min(values) for name, values in times.items()}
 
 
-def report(capsys, title, times, base):
+def report(capsys, title, times, base, goal):
     with capsys.disabled():
         print(f"\n{title}")
         for name, seconds in times.items():
             print(f"  {name:32} {1e3 * seconds:10.2f} ms   {seconds / times[base]:8.2f} x {base}")
+        print(f"  goal: {goal}")
 
 
 @pytest.fixture(scope="module")
-def network():
+def module():
     """MobileNetV1-0.25-224: the trained weights where QLEARN_DATA has them, else seeded random ones."""
     try:
-        module = load_module("mobilenet_v1_0.25")
+        return load_module("mobilenet_v1_0.25")
     except ql.errors.MissingDataError:
         torch.manual_seed(0)
-        module = MobileNetV1(alpha=0.25).eval()
-    return ql.trace(module, torch.zeros(1, 3, 224, 224), name="mobilenet_v1_0.25")
+        return MobileNetV1(alpha=0.25).eval()
+
+
+@pytest.fixture(scope="module")
+def fused(module):
+    """The network that calibration runs: batch norms folded, activations fused."""
+    traced = ql.trace(module, torch.zeros(1, 3, 224, 224), name="mobilenet_v1_0.25")
+    return ql.fuse_activations(ql.fold_batch_norm(traced))
 
 
 @pytest.fixture(scope="module")
@@ -69,24 +76,38 @@ def batch():
     return smooth.clamp(-1, 1).contiguous()
 
 
-def test_one_pass_for_everything(capsys, benchmark, network, batch):
-    folded = ql.fold_batch_norm(network)
-    fused = ql.fuse_activations(folded)
+def test_one_pass_for_everything(capsys, benchmark, module, fused, batch):
+    """The float forward is the module's own, batch norms and all; the pass runs the fused network.
+
+    Nothing is kept from round to round: a tensor that stays at the top of the heap decides whether the pages of the
+    activations go back to the system and are faulted in again, which alone can double the time of a forward pass.
+    """
     plans = [calibration_plan(fused, recipe) for recipe in RECIPES]
     everything, minmax = SiteObservers.of(plans), SiteObservers.of(plans[:1])
-    values = []
-    fused(batch, lambda node, value: values.append(value) if node.name in everything.sites else None)
+    count = 0
+
+    def std_mean(node, value):
+        nonlocal count
+        if node.name in everything.sites:
+            torch.std_mean(value)
+            count += value.numel()
+
+    def forward():
+        with torch.no_grad():
+            module(batch)
+
+    fused(batch, std_mean)
+    title = f"one pass, MobileNetV1-0.25-224, batch 8, {count / 1e6:.1f} M values, {len(everything.sites)} sites"
     times = in_turns(
-        15,
-        forward=lambda: fused(batch),
-        forward_batch_norm_separate=lambda: network(batch),
+        25,
+        forward=forward,
+        forward_fused=lambda: fused(batch),
         pass_with_minmax=lambda: minmax.run(fused, batch),
         pass_with_everything=lambda: everything.run(fused, batch),
-        torch_std_mean_of_every_site=lambda: [torch.std_mean(value) for value in values],
+        pass_with_torch_std_mean=lambda: fused(batch, std_mean),
     )
-    times["collecting_everything_alone"] = times["pass_with_everything"] - times["forward"]
-    count = sum(value.numel() for value in values)
-    report(capsys, f"one pass, MobileNetV1-0.25-224, batch 8, {count / 1e6:.1f} M values, 30 sites", times, "forward")
+    times["collecting_everything_alone"] = times["pass_with_everything"] - times["forward_fused"]
+    report(capsys, title, times, "forward", "pass_with_everything at most 1.5 x forward")
     benchmark.pedantic(lambda: None)
 
 
@@ -104,7 +125,8 @@ def test_one_histogram_of_ten_million(capsys, benchmark, shape):
             torch_HistogramObserver=lambda: HistogramObserver(bins=2048)(x),
             torch_histc=lambda: torch.histc(x, 4096),
         )
-    report(capsys, f"histogram of 10 M values, {shape}, 2048 bins", times, "qlearn")
+    goal = "torch_HistogramObserver at least 3 x qlearn"
+    report(capsys, f"histogram of 10 M values, {shape}, 2048 bins", times, "qlearn", goal)
     benchmark.pedantic(lambda: None)
 
 
@@ -114,12 +136,13 @@ def test_entropy_search(capsys, benchmark, shape):
     histogram = StreamingHistogram()
     histogram.add((x.relu() if shape == "relu" else x)[None])
     counts = histogram.counts[0].numpy()
-    start = time.perf_counter()
+    start = time.process_time()
     expected = loop_window(counts.tolist(), 2048, 256)
-    loop = time.perf_counter() - start
+    loop = time.process_time() - start
     assert best_window(counts, 2048, 256) == expected
     times = in_turns(7, qlearn=lambda: best_window(counts, 2048, 256)) | {"plain_loop": loop}
-    report(capsys, f"entropy search, {shape}, 2048 bins, 256 levels, bin {expected} both", times, "qlearn")
+    title = f"entropy search, {shape}, 2048 bins, 256 levels, bin {expected} both"
+    report(capsys, title, times, "qlearn", "plain_loop at least 100 x qlearn")
     benchmark.pedantic(lambda: None)
 
 
@@ -141,13 +164,11 @@ def test_entropy_search_as_onnxruntime_defines_it(capsys, benchmark, shape):
         onnxruntime=lambda: collector.get_entropy_threshold(histogram, 255),
     )
     title = f"ONNX Runtime's entropy definition, {shape}, 2048 bins, 255 levels, threshold {float(ours[1]):.4f} both"
-    report(capsys, title, times, "ours")
+    report(capsys, title, times, "ours", "onnxruntime at least 10 x ours")
     benchmark.pedantic(lambda: None)
 
 
-def test_all_thresholds_of_the_network(capsys, benchmark, network, batch):
-    folded = ql.fold_batch_norm(network)
-    fused = ql.fuse_activations(folded)
+def test_all_thresholds_of_the_network(capsys, benchmark, fused, batch):
     observers = SiteObservers.of([calibration_plan(fused, recipe) for recipe in RECIPES])
     observers.run(fused, batch)
     scheme = ql.scheme("affine")
@@ -157,7 +178,7 @@ def test_all_thresholds_of_the_network(capsys, benchmark, network, batch):
 
     times = in_turns(5, **{name: thresholds(place) for place, name in enumerate(NAMES)})
     times["all_six"] = sum(times.values())
-    report(capsys, f"thresholds of all {len(observers.sites)} sites", times, "all_six")
+    report(capsys, f"thresholds of all {len(observers.sites)} sites", times, "all_six", "all_six under 1000 ms")
     benchmark.pedantic(lambda: None)
 
 
@@ -184,4 +205,5 @@ def test_peak_memory_does_not_grow_with_the_pictures(capsys, benchmark):
         print("\npeak memory of calibrate_many, MobileNetV1-0.25-224, batches of 8, six calibrators")
         for pictures, values in peaks.items():
             print(f"  {pictures:5} pictures: {min(values):.0f} MiB   {min(values) / min(peaks[64]):.3f} x 64 pictures")
+        print("  goal: the same for both")
     benchmark.pedantic(lambda: None)

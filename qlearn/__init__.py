@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ActivationStudy": "qlearn.analysis.activations",
     "CalibrationTable": "qlearn.pipeline.calibrate",
     "Calibrator": "qlearn.calibrators.spec",
     "CalibratorSpec": "qlearn.calibrators.spec",
@@ -18,10 +19,13 @@ _HOMES = {
     "Comparison": "qlearn.analysis.compare",
     "Engine": "qlearn.engines.spec",
     "EngineSpec": "qlearn.engines.spec",
+    "ErrorBudget": "qlearn.analysis.budget",
     "Evaluation": "qlearn.analysis.evaluate",
     "FloatModel": "qlearn.graph.model",
     "IntegerModel": "qlearn.integer.model",
+    "Landscape": "qlearn.analysis.landscape",
     "LayerRecipe": "qlearn.pipeline.recipe",
+    "LayerTable": "qlearn.analysis.layers",
     "Preprocess": "qlearn.graph.preprocess",
     "QATModel": "qlearn.pipeline.qat_model",
     "QParams": "qlearn.numbers.qparams",
@@ -29,10 +33,13 @@ _HOMES = {
     "Recipe": "qlearn.pipeline.recipe",
     "Scheme": "qlearn.schemes.base",
     "SchemeSpec": "qlearn.schemes.base",
+    "Sensitivity": "qlearn.analysis.sensitivity",
     "StreamingHistogram": "qlearn.numbers.histogram",
     "TensorRecipe": "qlearn.pipeline.recipe",
     "Trait": "qlearn.calibrators.spec",
+    "activation_study": "qlearn.analysis.activations",
     "adaround": "qlearn.repair.adaround",
+    "analyze": "qlearn.analysis.layers",
     "calibrate": "qlearn.pipeline.calibrate",
     "calibrate_many": "qlearn.pipeline.calibrate",
     "calibrator": "qlearn.registry",
@@ -44,6 +51,7 @@ _HOMES = {
     "convert": "qlearn.pipeline.qat_model",
     "dequantize": "qlearn.numbers.affine",
     "engine": "qlearn.registry",
+    "error_budget": "qlearn.analysis.budget",
     "evaluate": "qlearn.analysis.evaluate",
     "export_litert": "qlearn.export.litert",
     "export_onnx": "qlearn.export.onnx",
@@ -56,6 +64,7 @@ _HOMES = {
     "load": "qlearn.zoo.load",
     "load_checkpoint": "qlearn.pipeline.checkpoint",
     "load_qat": "qlearn.zoo.qat",
+    "loss_landscape": "qlearn.analysis.landscape",
     "plugins": "qlearn.registry",
     "prepare_qat": "qlearn.pipeline.qat",
     "quantize": "qlearn.numbers.affine",
@@ -64,9 +73,11 @@ _HOMES = {
     "register": "qlearn.registry",
     "save_checkpoint": "qlearn.pipeline.checkpoint",
     "scheme": "qlearn.registry",
+    "sensitivity": "qlearn.analysis.sensitivity",
     "sqnr_db": "qlearn.analysis.metrics",
     "trace": "qlearn.graph.trace",
     "unregister": "qlearn.registry",
+    "with_activation": "qlearn.analysis.activations",
 }
 
 __all__ = [*sorted(_HOMES)]  # noqa: PLE0604  (strings, one per name)
@@ -85,9 +96,14 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from qlearn.analysis.activations import ActivationStudy, activation_study, with_activation
+    from qlearn.analysis.budget import ErrorBudget, error_budget
     from qlearn.analysis.compare import Comparison, compare_calibrators
     from qlearn.analysis.evaluate import Evaluation, evaluate
+    from qlearn.analysis.landscape import Landscape, loss_landscape
+    from qlearn.analysis.layers import LayerTable, analyze
     from qlearn.analysis.metrics import sqnr_db
+    from qlearn.analysis.sensitivity import Sensitivity, sensitivity
     from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
     from qlearn.classroom.environment import check_environment
     from qlearn.classroom.exercises import check

@@ -55,7 +55,8 @@ def measured(name: str, grids: list[str], iterations: list[int]) -> dict[str, An
     table = ql.calibrate(network, data.calibration, ql.Recipe())
     cases: list[tuple[dict[str, Any], FloatModel, ql.Recipe]] = []
     for grid in grids:
-        recipe, row = recipe_of(grid), dict(zip(("bits", "granularity", "calibrator"), grid.split(":"), strict=True))
+        bits, granularity, calibrator = grid.split(":")
+        recipe, row = recipe_of(grid), {"bits": int(bits), "granularity": granularity, "calibrator": calibrator}
         cases.append((row | {"rounding": "nearest"}, network, recipe))
         for count in iterations:
             result, cost = rounded(network, recipe, table, data.calibration, count)

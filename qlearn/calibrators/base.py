@@ -6,8 +6,11 @@ Calibrators with the same statistic can share one: see `share_statistics`.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, Self, TypeGuard, TypeVar
+
+import numpy as np
 
 from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
 from qlearn.errors import CalibrationError, NotCalibratedError
@@ -15,15 +18,13 @@ from qlearn.numbers.density import Density
 from qlearn.numbers.histogram import StreamingHistogram, checked_bins
 from qlearn.numbers.qparams import ClipRange
 from qlearn.numbers.rows import Rows, rows_of
+from qlearn.schemes.base import Scheme
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
-    import numpy as np
     from numpy.typing import ArrayLike, NDArray
     from torch import Tensor
-
-    from qlearn.schemes.base import Scheme
 
 __all__ = ["Calibrator", "CalibratorSpec", "HistogramCalibrator", "StatisticCalibrator", "Trait"]
 
@@ -102,7 +103,13 @@ class StatisticCalibrator(ABC, Generic[S]):
         ------
         NotCalibratedError
             Before any data.
+        CalibrationError
+            If the scheme is none: a name, for instance.
         """
+        if not isinstance(scheme, Scheme):
+            raise CalibrationError(
+                f"{self.name}: a range is computed for a scheme, got {scheme!r}: see qlearn.scheme()"
+            )
         if self.statistic is None:
             raise NotCalibratedError(f"{self.name}: no data seen yet; call observe() before compute_range()")
         lo, hi = self.bounds(self.statistic, scheme)
@@ -159,6 +166,20 @@ class HistogramCalibrator(StatisticCalibrator[StreamingHistogram]):
     def new_statistic(self, channels: int) -> StreamingHistogram:
         """Return an empty histogram."""
         return StreamingHistogram(self.bins, channels)
+
+
+def checked_number(value: Any, words: str, most: float = sys.float_info.max) -> float:
+    """Return a number above 0 and up to `most`, or refuse it in these words.
+
+    Examples
+    --------
+    >>> checked_number(3, "k is a number above 0")
+    3.0
+    """
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if number and 0 < value <= most:
+        return float(value)
+    raise CalibrationError(f"{words}: got {value!r}")
 
 
 def densities_of(histogram: StreamingHistogram) -> dict[int, Density]:

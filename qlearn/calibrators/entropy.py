@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qlearn.calibrators.base import HistogramCalibrator
-from qlearn.calibrators.percentile import folded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +85,7 @@ class EntropyCalibrator(HistogramCalibrator):
         levels = (scheme.qmax if scheme.symmetric else scheme.qmax - scheme.qmin) + 1
         if levels > self.bins // 2:
             return lo, hi
-        counts = folded(statistic) if scheme.symmetric else statistic.counts.numpy()
+        counts = statistic.counts_of_absolute if scheme.symmetric else statistic.counts.numpy()
         origin = 0 if scheme.symmetric else self.bins
         for channel in range(statistic.channels):
             kept = best_window(counts[channel], origin, levels)

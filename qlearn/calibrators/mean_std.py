@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlearn.calibrators.base import HistogramCalibrator, densities_of
-from qlearn.errors import CalibrationError
+from qlearn.calibrators.base import HistogramCalibrator, checked_number, densities_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,10 +63,8 @@ class MeanStdCalibrator(HistogramCalibrator):
     name = "mean_std"
 
     def __init__(self, *, k: float = 3.0, channel_axis: int | None = None, bins: int = 2048) -> None:
-        if isinstance(k, bool | str) or not (k > 0.0 and math.isfinite(k)):
-            raise CalibrationError(f"k is a number of standard deviations, above 0: got {k!r}")
         super().__init__(channel_axis=channel_axis, bins=bins)
-        self.k = float(k)
+        self.k = checked_number(k, "k is a number of standard deviations, above 0")
 
     def bounds(self, statistic: StreamingHistogram, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return mu -+ k sigma, cut; the scheme makes no difference."""
@@ -76,6 +72,8 @@ class MeanStdCalibrator(HistogramCalibrator):
         lo, hi = seen[0].copy(), seen[1].copy()
         for channel, density in densities_of(statistic).items():
             mean, std = density.mean_std()
-            width = statistic.widths[channel]
-            lo[channel], hi[channel] = (mean - self.k * std) * width, (mean + self.k * std) * width
+            reach = self.k * std
+            bounds = np.array([mean - reach, mean + reach])
+            with np.errstate(over="ignore"):  # beyond float64 lies beyond what was seen
+                lo[channel], hi[channel] = bounds * statistic.widths[channel]
         return np.maximum(lo, seen[0]), np.minimum(hi, seen[1])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qlearn.calibrators.base import StatisticCalibrator
-from qlearn.errors import CalibrationError
+from qlearn.calibrators.base import StatisticCalibrator, checked_number
 from qlearn.numbers.extremes import MovingExtremes
 
 if TYPE_CHECKING:
@@ -56,10 +55,10 @@ class MovingAverageCalibrator(StatisticCalibrator[MovingExtremes]):
     name = "moving_average"
 
     def __init__(self, *, new_weight: float = 0.1, channel_axis: int | None = None) -> None:
-        if not 0.0 < new_weight <= 1.0:
-            raise CalibrationError(f"new_weight is the weight of the newest batch, in (0, 1]: got {new_weight!r}")
         super().__init__(channel_axis=channel_axis)
-        self.new_weight = float(new_weight)
+        self.new_weight = checked_number(
+            new_weight, "new_weight is the weight of the newest batch, in (0, 1]", most=1.0
+        )
 
     @property
     def statistic_key(self) -> Hashable:

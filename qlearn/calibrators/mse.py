@@ -35,6 +35,8 @@ class MseCalibrator(HistogramCalibrator):
     Where nothing beats the observed range by at least 0.1 % of the noise, that range is returned.
     So it is for schemes with more levels than the histogram has bins on both sides together (13 bits and more by
     default): there, one clipped value in ten million would cost more than all the finer steps save.
+    Only ranges within the data are tried. The full range symmetric scheme moves a value at the end of its range by half
+    a step, which a slightly wider range would save: on ReLU6 of a normal variable 47.3 dB at 8 bits instead of 48.9.
     Values that sit exactly on levels are not known as such: a bin is all that is left of them. Where min-max would be
     exact on a handful of discrete values, this range leaves an error of a bin or less (74 dB on {-1, 0, 2} at 2 bits).
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qlearn.calibrators.base import HistogramCalibrator
+from qlearn.calibrators.base import HistogramCalibrator, checked_number
 from qlearn.errors import CalibrationError
 
 if TYPE_CHECKING:
@@ -69,12 +69,10 @@ class PercentileCalibrator(HistogramCalibrator):
     def __init__(
         self, *, percent: float = 99.99, of: str = "absolute", channel_axis: int | None = None, bins: int = 2048
     ) -> None:
-        if isinstance(percent, bool | str) or not 0.0 < percent <= 100.0:
-            raise CalibrationError(f"percent is the share to keep, in (0, 100]: got {percent!r}")
         if of not in DEFINITIONS:
             raise CalibrationError(f"of is one of {', '.join(DEFINITIONS)}: got {of!r}")
         super().__init__(channel_axis=channel_axis, bins=bins)
-        self.percent = float(percent)
+        self.percent = checked_number(percent, "percent is the share to keep, in (0, 100]", most=100.0)
         self.of = of
 
     def bounds(self, statistic: StreamingHistogram, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -101,7 +99,7 @@ def exact(percent: float) -> Fraction:
 
 def absolute_percentile(histogram: StreamingHistogram, percent: Fraction) -> NDArray[np.float64]:
     """Return, per channel, the upper edge of the bin in which the percentile of |x| falls, shape (channels,)."""
-    edge = _bins_that_keep(folded(histogram), percent)
+    edge = _bins_that_keep(histogram.counts_of_absolute, percent)
     return np.asarray(edge * histogram.widths)
 
 
@@ -110,13 +108,6 @@ def upper_percentile(histogram: StreamingHistogram, percent: Fraction, *, flippe
     counts = histogram.counts.numpy()
     edge = _bins_that_keep(counts[:, ::-1] if flipped else counts, percent)
     return np.asarray((edge - histogram.bins) * histogram.widths)
-
-
-def folded(histogram: StreamingHistogram) -> NDArray[np.int64]:
-    """Return the counts of |x| in [i w, (i + 1) w), shape (channels, bins)."""
-    counts = histogram.counts.numpy()
-    bins = histogram.bins
-    return np.asarray(counts[:, bins:] + counts[:, :bins][:, ::-1])
 
 
 def _bins_that_keep(counts: NDArray[np.int64], percent: Fraction) -> NDArray[np.int64]:

@@ -178,5 +178,6 @@ def pad_spatial(x: Tensor, padding: Padding) -> Tensor:
 
 
 def _clamped(y: Tensor, node: Node) -> Tensor:
+    """Apply the fused clamp to a tensor that the caller has just made: in place, which saves a copy of it."""
     limits: Any = node.attrs.get("clamp")
-    return y if limits is None else torch.clamp(y, *limits)
+    return y if limits is None else y.clamp_(*limits)

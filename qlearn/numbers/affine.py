@@ -160,7 +160,10 @@ def _check_channels(qparams: QParams, like: Tensor) -> None:
 
 
 def _as_float(x: Tensor | ArrayLike) -> Tensor:
-    values = x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x))
+    try:
+        values = x if isinstance(x, torch.Tensor) else torch.as_tensor(np.asarray(x))
+    except (TypeError, ValueError) as error:
+        raise NumbersError(f"real numbers expected, got {type(x).__name__}: {error}") from error
     if not values.is_floating_point():
         raise NumbersError(f"real numbers expected, got {values.dtype}: pass floating point values")
     return values.to(torch.float32)

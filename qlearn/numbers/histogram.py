@@ -8,7 +8,6 @@ the counts are those of a histogram that had the final width from the start.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHUNK = 1 << 18  # values per bincount: what fits into the cache
-_LANES = 4  # copies of the histogram that neighbours are counted in, in turn
-_SHORT = 1 << 13  # values that one copy is good enough for
 _MOST_BINS = 1 << 14  # on each side of zero: bin numbers are counted as int16
 _FLOAT32_SAFE = -100  # below this exponent 2**-exponent leaves float32: count in float64
 _FLOAT64_SAFE = -1000  # below this exponent 2**-exponent needs two factors
@@ -61,6 +58,8 @@ class StreamingHistogram:
 
     def __init__(self, bins: int = 2048, channels: int = 1) -> None:
         self.bins = checked_bins(bins)
+        if not isinstance(channels, int) or channels < 1:
+            raise NumbersError(f"channels must be an integer from 1: got {channels!r}")
         self.counts = torch.zeros((channels, 2 * bins), dtype=torch.int64)
         self.exponents: NDArray[np.int64] = np.full(channels, _SMALLEST_EXPONENT, np.int64)
         self.lo: NDArray[np.float64] = np.full(channels, np.inf)
@@ -81,6 +80,12 @@ class StreamingHistogram:
         """Width of one bin, shape (channels,)."""
         return np.asarray(np.ldexp(1.0, self.exponents))
 
+    @property
+    def counts_of_absolute(self) -> NDArray[np.int64]:
+        """Counts of |x|: bin i from i * w to (i + 1) * w, shape (channels, bins)."""
+        counts = self.counts.numpy()
+        return np.asarray(counts[:, self.bins :] + counts[:, : self.bins][:, ::-1])
+
     def add(self, values: Tensor | Rows) -> None:
         """Count values of shape (channels, n), floating point, finite; or rows that are checked already.
 
@@ -97,6 +102,8 @@ class StreamingHistogram:
             self._count(row, int(self.exponents[channel]), signed, self.counts[channel])
 
     def _checked(self, values: Tensor) -> Rows:
+        if not isinstance(values, torch.Tensor):
+            raise NumbersError(f"expected a tensor of shape ({self.channels}, n > 0), got {type(values).__name__}")
         if values.ndim != 2 or values.shape[0] != self.channels or values.shape[1] == 0:
             raise NumbersError(f"expected values of shape ({self.channels}, n > 0), got {tuple(values.shape)}")
         try:
@@ -106,6 +113,8 @@ class StreamingHistogram:
 
     def merge(self, other: Self) -> None:
         """Add what another histogram counted: the result is that of one histogram that saw both data sets."""
+        if not isinstance(other, StreamingHistogram):
+            raise NumbersError(f"only another StreamingHistogram can be merged, got {type(other).__name__}")
         if (other.bins, other.channels) != (self.bins, self.channels):
             raise NumbersError(
                 f"histograms of {self.bins} bins x {self.channels} channels and "
@@ -129,26 +138,21 @@ class StreamingHistogram:
             counts[self.bins] += row.numel()
             return
         narrow = row.dtype != torch.float64 and exponent > _FLOAT32_SAFE
-        dtype = torch.float32 if narrow else torch.float64
         size = min(_CHUNK, row.numel()) if row.device.type == "cpu" else row.numel()
-        steps = torch.empty(size, dtype=dtype, device=row.device)
-        index = torch.empty_like(steps, dtype=torch.int16)
-        side, first = (2 * self.bins, self.bins) if signed else (self.bins, 0)
-        many = _SHORT < size <= _CHUNK and self.bins <= _MOST_BINS // _LANES
-        lanes = _LANES if many else 1
-        offsets = _offsets(lanes, side, first)[:size] if many else torch.full((1,), first, dtype=torch.int16)
-        offsets = offsets.to(row.device)
+        steps = torch.empty(size, dtype=torch.float32 if narrow else torch.float64, device=row.device)
+        numbers = torch.empty_like(steps, dtype=torch.int16)
+        seen = counts if signed else counts[self.bins :]
         for chunk in torch.split(row, size):
-            n = chunk.numel()
-            step = torch.mul(chunk.to(dtype), 2.0 ** -max(exponent, _FLOAT64_SAFE), out=steps[:n])
+            step, number = steps[: chunk.numel()], numbers[: chunk.numel()]
+            torch.mul(chunk.to(steps.dtype), 2.0 ** -max(exponent, _FLOAT64_SAFE), out=step)
             if exponent < _FLOAT64_SAFE:  # float64 values near the smallest: one factor alone would overflow
                 step *= 2.0 ** (_FLOAT64_SAFE - exponent)
             if signed:
                 _floor(step, chunk, exponent)
-            bin_number = index[:n].copy_(step)  # copying cuts off: the floor of what is not negative
-            bin_number += offsets[:n]
-            found = torch.bincount(bin_number, minlength=lanes * side)
-            counts[2 * self.bins - side :] += (found if lanes == 1 else found.view(lanes, side).sum(dim=0)).cpu()
+            number.copy_(step)  # copying cuts off: the floor of what is not negative
+            if signed:
+                number += self.bins
+            seen += torch.bincount(number, minlength=seen.numel()).cpu()
 
 
 def checked_bins(bins: int) -> int:
@@ -163,16 +167,6 @@ def checked_bins(bins: int) -> int:
     if not whole or not 2 <= bins <= _MOST_BINS or int(bins) & (int(bins) - 1):
         raise NumbersError(f"bins must be a power of two from 2 to {_MOST_BINS}: got {bins!r}")
     return int(bins)
-
-
-@functools.lru_cache(maxsize=4)
-def _offsets(lanes: int, side: int, first: int) -> Tensor:
-    """Send neighbours to different copies of the histogram.
-
-    After ReLU most values fall into one bin. Adding to the same counter again and again makes the processor wait
-    for its own last result; with four copies it waits a quarter of the time.
-    """
-    return (torch.arange(_CHUNK) % lanes * side + first).to(torch.int16)
 
 
 def _floor(step: Tensor, chunk: Tensor, exponent: int) -> None:

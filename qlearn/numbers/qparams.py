@@ -38,7 +38,8 @@ class ClipRange:
     Raises
     ------
     NumbersError
-        If a bound is NaN or infinite, if zero lies outside, or if the shapes are not equal and 0- or 1-dimensional.
+        If a bound is NaN, infinite or no number, if zero lies outside, or if the shapes are not equal and
+        0- or 1-dimensional.
 
     Examples
     --------
@@ -68,12 +69,15 @@ class ClipRange:
     @classmethod
     def including_zero(cls, lo: ArrayLike, hi: ArrayLike) -> ClipRange:
         """Return the smallest range that holds lo, hi and zero."""
-        return cls(np.minimum(np.asarray(lo, np.float64), 0.0), np.maximum(np.asarray(hi, np.float64), 0.0))
+        return cls(np.minimum(_frozen(lo, np.float64), 0.0), np.maximum(_frozen(hi, np.float64), 0.0))
 
     @property
     def channels(self) -> int | None:
         """Number of channels C, or None for one range per tensor."""
         return None if self.lo.ndim == 0 else int(self.lo.shape[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:  # through __init__: pickle alone forgets that arrays are read-only
+        return type(self), (self.lo, self.hi)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClipRange):
@@ -97,7 +101,7 @@ class QParams:
     zero_point : array_like, int32, shape as scale
         The integer that stands for real zero, in [qmin, qmax].
     qmin, qmax : int
-        The smallest and largest integer, qmin < qmax.
+        The smallest and largest integer, qmin < qmax; int32 holds them.
     axis : int or None
         The channel axis of the tensor when scale has shape (C,), else None.
 
@@ -136,6 +140,7 @@ class QParams:
             raise NumbersError(
                 f"scale must be finite and > 0, at least {SMALLEST_SCALE:.3g}: got {_short(scale_array)}"
             )
+        qmin, qmax = _whole("qmin", qmin), _whole("qmax", qmax)
         if not qmin < qmax:
             raise NumbersError(f"qmin must be below qmax: got {qmin} and {qmax}")
         if (zero_array < qmin).any() or (zero_array > qmax).any():
@@ -145,7 +150,7 @@ class QParams:
             )
         for name, value in zip(
             ("scale", "zero_point", "qmin", "qmax", "axis"),
-            (scale_array, zero_array, int(qmin), int(qmax), axis),
+            (scale_array, zero_array, qmin, qmax, None if axis is None else _whole("axis", axis)),
             strict=True,
         ):
             object.__setattr__(self, name, value)
@@ -173,6 +178,9 @@ class QParams:
         """The real numbers of qmin and qmax: what this format can reach."""
         scale = self.scale.astype(np.float64)
         return ClipRange(scale * (self.qmin - self.zero_point), scale * (self.qmax - self.zero_point))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # as for ClipRange
+        return type(self), (self.scale, self.zero_point, self.qmin, self.qmax, self.axis)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, QParams):
@@ -222,14 +230,27 @@ def float32_scale(scale: ArrayLike) -> NDArray[np.float32]:
 
 def _frozen(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     """Copy to a read-only array of the dtype, refusing what would change value on the way (float zero points)."""
-    source = np.asarray(values)
+    try:
+        source = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors that NumPy cannot read
+        raise NumbersError(f"numbers expected, got {type(values).__name__}: {error}") from error
+    if source.dtype.kind not in "biuf":
+        raise NumbersError(f"numbers expected, got {type(values).__name__} of {source.dtype}")
     if np.issubdtype(np.dtype(dtype), np.integer) and not np.issubdtype(source.dtype, np.integer):
         raise NumbersError(f"integers expected, got {source.dtype}: {_short(source)}")
-    array = np.array(source, dtype=dtype)
+    with np.errstate(over="ignore"):  # infinity is refused by those who ask, in their own words
+        array = np.array(source, dtype=dtype)
     if np.issubdtype(array.dtype, np.integer) and not np.array_equal(array, source):
         raise NumbersError(f"{_short(source)} does not fit into {array.dtype}")
     array.setflags(write=False)
     return array
+
+
+def _whole(name: str, value: object) -> int:
+    """Return an integer that int32 holds, or refuse it."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and -(2**31) <= value < 2**31:
+        return int(value)
+    raise NumbersError(f"{name} must be an integer that int32 holds: got {value!r}")
 
 
 def _short(values: NDArray[Any]) -> str:

@@ -77,7 +77,10 @@ def rows_of(x: Tensor | ArrayLike, channel_axis: int | None) -> Rows:
 
 def _tensor_of(x: ArrayLike) -> Tensor:
     """Copy anything array-like; masked, text, object and long double arrays are refused."""
-    array = np.asarray(x)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # lists of different lengths
+        raise CalibrationError(f"a calibrator needs floating point values, got {type(x).__name__}: {error}") from error
     if isinstance(x, np.ma.MaskedArray) or array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise CalibrationError(f"a calibrator needs floating point values, got {type(x).__name__} of {array.dtype}")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=True))
@@ -96,5 +99,5 @@ def _extremes(values: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]
         found = [tuple(torch.aminmax(values, dim=1))]
     else:
         found = [tuple(extreme.reshape(1) for extreme in torch.aminmax(row)) for row in values]
-    lo, hi = (torch.cat(side).to("cpu", torch.float64).numpy() for side in zip(*found, strict=True))
+    lo, hi = (torch.cat(side).cpu().double().numpy() for side in zip(*found, strict=True))
     return lo, hi

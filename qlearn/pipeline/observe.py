@@ -51,7 +51,14 @@ class SiteObservers:
     images: int = 0
 
     def __post_init__(self) -> None:
-        self._groups = {site: share_statistics(list(places.values())) for site, places in self.sites.items()}
+        self._groups = {site: self._groups_at(site) for site in self.sites}
+
+    def _groups_at(self, site: str) -> list[_Group]:
+        """Group the calibrators of a site; each group goes by the name of the one that observes for it."""
+        places = self.sites[site]
+        names = {id(mine): self.plans[place][site].calibrator for place, mine in places.items()}
+        groups = share_statistics(places.values())
+        return [_Group(names[id(leader)], leader, rest, can_share(leader)) for leader, *rest in groups]
 
     @classmethod
     def of(cls, plans: Sequence[Plan]) -> Self:
@@ -75,30 +82,38 @@ class SiteObservers:
     def _observe(self, site: str, value: Tensor) -> None:
         rows = None
         for group in self._groups[site]:
-            leader = group[0]
-            with noted(site, self._name_of(site, leader), value):
-                if can_share(leader):
+            with noted(site, group.name, value):
+                if group.takes_rows:
                     rows = rows_of(value, None) if rows is None else rows
-                    leader.observe_rows(rows)
-                    for follower in group[1:]:
-                        follower.statistic = leader.statistic  # type: ignore[attr-defined]  # of the same kind
+                    group.leader.observe_rows(rows)  # type: ignore[attr-defined]
+                    group.read_along()
                 else:
-                    leader.observe(value)
+                    group.leader.observe(value)
 
     def merge(self, other: SiteObservers) -> None:
         """Take over what a worker saw."""
         for site, places in self.sites.items():
             theirs = {id(mine): other.sites[site][place] for place, mine in places.items()}
             for group in self._groups[site]:
-                leader = group[0]
-                with noted(site, self._name_of(site, leader), None):
-                    leader.merge(theirs[id(leader)])
-                for follower in group[1:]:
-                    follower.statistic = leader.statistic  # type: ignore[attr-defined]  # of the same kind
+                with noted(site, group.name, None):
+                    group.leader.merge(theirs[id(group.leader)])
+                group.read_along()
         self.images += other.images
 
-    def _name_of(self, site: str, wanted: Calibrator) -> str:
-        return next(self.plans[place][site].calibrator for place, mine in self.sites[site].items() if mine is wanted)
+
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Calibrators of one site with the same statistic, which the leader fills."""
+
+    name: str
+    leader: Calibrator
+    followers: list[Calibrator]
+    takes_rows: bool
+
+    def read_along(self) -> None:
+        """Give the followers the leader's statistic."""
+        for follower in self.followers:
+            follower.statistic = self.leader.statistic  # type: ignore[attr-defined]  # of the same kind
 
 
 def observe_here(model: FloatModel, batches: Iterable[Any], plans: Sequence[Plan]) -> SiteObservers:
@@ -190,12 +205,12 @@ class noted:  # noqa: N801  (a context manager, read as a word)
     """Add site, calibrator and shape to whatever is raised inside."""
 
     def __init__(self, site: str, name: str, value: Tensor | None) -> None:
-        shape = "" if value is None else f", values of shape {tuple(value.shape)}"
-        self.note = f"at site {site!r}, calibrator {name!r}{shape}"
+        self.site, self.name, self.value = site, name, value
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if error is not None:
-            error.add_note(self.note)
+            shape = "" if self.value is None else f", values of shape {tuple(self.value.shape)}"
+            error.add_note(f"at site {self.site!r}, calibrator {self.name!r}{shape}")

@@ -86,7 +86,7 @@ class QuantizedModel:
         Tensor
             The dequantized value of the output, float32.
         """
-        return self._real(self._run(x, lambda layer, value: watch and watch(layer.node, to_real(layer, value))))
+        return self._real(self._run(x, lambda layer, value: watch and watch(layer.node, real_value(layer, value))))
 
     def codes(self, x: Tensor) -> dict[str, Tensor]:
         """Return the codes at every quantized site, by name, as integer tensors."""
@@ -159,16 +159,16 @@ class QuantizedModel:
         return values[self.model.output]
 
     def _real(self, value: Tensor) -> Tensor:
-        return to_real(next(layer for layer in self.layers if layer.node.name == self.model.output), value)
+        return real_value(next(layer for layer in self.layers if layer.node.name == self.model.output), value)
 
     def __repr__(self) -> str:
         return f"QuantizedModel {self.name}: {len(self.layers)} layers, {self.weight_bytes} bytes of weights"
 
 
 def run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]]) -> Tensor:
-    """Return the value of a layer from those of its inputs: codes where its output is quantized, else real numbers.
+    """Compute one layer: on integers where everything is quantized; on real numbers elsewhere.
 
-    On integers where everything is quantized; on real numbers elsewhere.
+    Takes what the layer reads as pairs of the layer that made it and its value.
     """
     node = layer.node
     sources = [(value, source.output) for source, value in inputs if source.output is not None]
@@ -181,7 +181,7 @@ def run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]]
     params = dict(node.params)
     if layer.weight is not None and layer.weight_qparams is not None:
         params["weight"] = dequantize(layer.weight, layer.weight_qparams)
-    real = FLOAT_OPS[node.op](replace(node, params=params), [to_real(source, value) for source, value in inputs])
+    real = FLOAT_OPS[node.op](replace(node, params=params), [real_value(source, value) for source, value in inputs])
     return to_codes(real, layer.output)
 
 
@@ -191,14 +191,14 @@ def _has_integer_weights(layer: QuantizedLayer) -> bool:
 
 
 def to_codes(real: Tensor, qparams: QParams | None) -> Tensor:
-    """Return codes as floats, or the real values where they stay in float."""
+    """Codes as floats, or the real values where they stay in float."""
     if qparams is None:
         return real
     return quantize(real, qparams).to(torch.float32)
 
 
-def to_real(layer: QuantizedLayer, value: Tensor) -> Tensor:
-    """Return real values of a layer's output, whether it is codes or real already."""
+def real_value(layer: QuantizedLayer, value: Tensor) -> Tensor:
+    """Return the real numbers of what a layer made: dequantized, or as they are where it stays in float."""
     return value if layer.output is None else (value - int(layer.output.zero_point)).float() * float(layer.output.scale)
 
 

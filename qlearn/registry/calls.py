@@ -30,7 +30,8 @@ def make(offer: Offer, params: dict[str, Any]) -> Any:
     Raises
     ------
     PluginError
-        If the factory does not take them, or if what it returns lacks something of the protocol.
+        If the factory does not take them, if it tries to end the program,
+        or if what it returns lacks something of the protocol.
         Every other error of the factory passes, with a note that names the provider.
     """
     try:
@@ -39,6 +40,8 @@ def make(offer: Offer, params: dict[str, Any]) -> Any:
         made = offer.spec.factory(**params)
     except PluginError:
         raise
+    except SystemExit as error:
+        raise PluginError(f"{offer}: the factory tried to end the program ({error_line(error)})") from error
     except TypeError as error:
         raise PluginError(f"{offer}: {error_line(error)} (it takes {_takes(offer)})") from error
     except Exception as error:

@@ -57,6 +57,10 @@ class RoundingProblem:
         How far between the two levels the float weight lies, in [0, 1].
     nearest : Tensor, shape (G, M, K), float32
         1 where rounding to the nearest level goes up.
+    shrinkage : float
+        How strongly weights are held near their float values where positions are few: `cost` adds to the error
+        shrinkage · K / P · (mean square of the inputs) · ‖W̃ - W‖². Without it, a layer that reads more values than
+        there are positions learns those positions by heart.
     """
 
     inputs: Tensor
@@ -68,6 +72,7 @@ class RoundingProblem:
     freedom: Tensor
     fraction: Tensor
     nearest: Tensor
+    shrinkage: float = 0.0
 
     def weight(self, up: Tensor) -> Tensor:
         """Return the weights for a rounding, shape (G, M, K)."""
@@ -78,15 +83,28 @@ class RoundingProblem:
         outputs = torch.baddbmm(self.bias, self.inputs, self.weight(up).transpose(1, 2))
         return (self._clamped(outputs) - self._clamped(self.targets)).square_().mean(dim=1)
 
+    def cost(self, up: Tensor) -> Tensor:
+        """Return the error and the pull to the float weights, shape (G, M)."""
+        pull = self._ridge * (self.weight(up) - self.weight(self.fraction)).square()
+        return self.error(up) + pull.sum(dim=2)
+
     @cached_property
     def gram(self) -> Tensor:
-        """Mean products of two inputs, shape (G, K, K): the error without clamp is a quadratic form with them."""
-        return self.inputs.transpose(1, 2) @ self.inputs / self.inputs.shape[1]
+        """Mean products of two inputs, shape (G, K, K): the cost without clamp is a quadratic form with them."""
+        positions, inputs = self.inputs.shape[1:]
+        return self.inputs.transpose(1, 2) @ self.inputs / positions + self._ridge * torch.eye(inputs)
 
     @cached_property
     def cross(self) -> Tensor:
         """Mean products of target and input, shape (G, M, K)."""
-        return (self.targets - self.bias).transpose(1, 2) @ self.inputs / self.inputs.shape[1]
+        products = (self.targets - self.bias).transpose(1, 2) @ self.inputs / self.inputs.shape[1]
+        return products + self._ridge * self.weight(self.fraction)
+
+    @cached_property
+    def _ridge(self) -> Tensor:
+        """What is added to the diagonal of the Gram matrix, shape (G, 1, 1)."""
+        positions, inputs = self.inputs.shape[1:]
+        return self.shrinkage * inputs / positions * self.inputs.square().mean(dim=(1, 2), keepdim=True)
 
     @cached_property
     def unit(self) -> float:
@@ -95,7 +113,7 @@ class RoundingProblem:
         return float(((self.scale * self.freedom).square() * power).mean())
 
     def gradient(self, weight: Tensor, rows: slice) -> Tensor:
-        """Return the gradient of the summed mean squared errors for the weights, shape (G, M, K).
+        """Return the gradient of the summed costs for the weights, shape (G, M, K).
 
         Without a clamp it is exact, over all positions; with one, it is that of some rows.
         """
@@ -106,7 +124,8 @@ class RoundingProblem:
         low, high = self.limits
         wrong = self._clamped(outputs) - self._clamped(self.targets[:, rows])
         wrong *= (outputs > low) & (outputs < high)
-        return 2 / x.shape[1] * (wrong.transpose(1, 2) @ x)
+        pull = 2 * self._ridge * (weight - self.weight(self.fraction))
+        return 2 / x.shape[1] * (wrong.transpose(1, 2) @ x) + pull
 
     def _clamped(self, outputs: Tensor) -> Tensor:
         return outputs if self.limits is None else torch.clamp(outputs, *self.limits)
@@ -116,7 +135,7 @@ def learn(problem: RoundingProblem, iterations: int, regularization: float, lear
     r"""AdaRound: learn the rounding by gradient descent on a soft version of it.
 
     The soft rounding is h(V) = clip(σ(V)(ζ - γ) + γ, 0, 1), at first the fraction of each weight, so that the first
-    soft weights are the float weights. Adam lowers error / unit + λ Σ (1 - \|2h - 1\|^β). The second term pushes h to
+    soft weights are the float weights. Adam lowers cost / unit + λ Σ (1 - \|2h - 1\|^β). The second term pushes h to
     0 or 1; it is absent in the warm-up, and β then falls linearly from 20 to 2.
 
     Returns
@@ -170,15 +189,15 @@ class _Adam:
 
 
 def flip(problem: RoundingProblem, up: Tensor) -> Tensor:
-    """Turn round, in every channel, the one weight that lowers its error most, until none does.
+    """Turn round, in every channel, the one weight that lowers its cost most, until none does.
 
-    The error is that before the clamp, a quadratic form of the rounding: one product with the Gram matrix gives what
+    The cost is that before the clamp, a quadratic form of the rounding: one product with the Gram matrix gives what
     every flip would save, and a flip changes that by one column of it. All channels flip side by side.
 
     Returns
     -------
     Tensor, shape (G, M, K)
-        0 and 1. No single flip lowers the error before the clamp.
+        0 and 1. No single flip lowers the cost before the clamp.
     """
     up = up.clone()
     power = torch.diagonal(problem.gram, dim1=1, dim2=2)[:, None]
@@ -200,7 +219,7 @@ def flip(problem: RoundingProblem, up: Tensor) -> Tensor:
 
 
 def try_all(problem: RoundingProblem) -> Tensor:
-    """Return the rounding with the least error before the clamp, of all 2^K; only for layers that read few values.
+    """Return the rounding with the least cost before the clamp, of all 2^K; only for layers that read few values.
 
     A depthwise 3 x 3 filter has 512 roundings.
 
@@ -223,16 +242,19 @@ def few_enough(problem: RoundingProblem) -> bool:
 
 
 def least(problem: RoundingProblem, candidates: Iterable[Tensor]) -> Tensor:
-    """Return, for every output channel, the candidate with the least error after the clamp; the first one in a tie."""
+    """Return, for every output channel, the candidate with the least cost after the clamp; the first one in a tie.
+
+    The pull is least for the nearest rounding. So where that is a candidate, no other with a greater error wins.
+    """
     best: Tensor | None = None
     lowest = torch.zeros(())
     for candidate in candidates:
-        error = problem.error(candidate)
+        cost = problem.cost(candidate)
         if best is None:
-            best, lowest = candidate, error
+            best, lowest = candidate, cost
             continue
-        better = error < lowest
+        better = cost < lowest
         best = torch.where(better[..., None], candidate, best)
-        lowest = torch.where(better, error, lowest)
+        lowest = torch.where(better, cost, lowest)
     assert best is not None
     return best

@@ -8,7 +8,7 @@ import torch
 
 from qlearn.errors import CalibrationError
 from qlearn.graph.ops import FLOAT_OPS
-from qlearn.pipeline.simulate import run_layer, to_codes, to_real
+from qlearn.pipeline.simulate import real_value, run_layer, to_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +57,7 @@ class Walk:
         """Yield what a layer reads in the quantized network, as real numbers, batch by batch."""
         name = layer.node.inputs[0]
         for value in self._rounded[name]:
-            yield to_real(self._layers[name], value.float())
+            yield real_value(self._layers[name], value.float())
 
     def source(self, layer: QuantizedLayer) -> QuantizedLayer:
         """Return the layer whose value a layer reads first."""

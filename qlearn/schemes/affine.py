@@ -32,7 +32,7 @@ class AffineScheme:
     Raises
     ------
     NumbersError
-        If bits is out of range.
+        If bits is out of range, or signed is not a bool.
 
     References
     ----------
@@ -53,12 +53,14 @@ class AffineScheme:
 
     def __post_init__(self) -> None:
         qmin, qmax = integer_limits(self.bits, self.signed)
+        object.__setattr__(self, "bits", int(self.bits))
         object.__setattr__(self, "qmin", qmin)
         object.__setattr__(self, "qmax", qmax)
 
     def qparams(self, clip_range: ClipRange, axis: int = 0) -> QParams:
         """Return scale and zero point for the range, per channel along `axis` where the range is per channel."""
-        width = clip_range.hi - clip_range.lo
+        with np.errstate(over="ignore"):  # float64 ranges beyond float32: the largest scale is taken
+            width = clip_range.hi - clip_range.lo
         scale = float32_scale(np.where(width > 0, width / (self.qmax - self.qmin), 1.0))
         zero_point = np.rint(self.qmin - clip_range.lo / scale.astype(np.float64))
         zero_point = np.clip(zero_point, self.qmin, self.qmax).astype(np.int32)

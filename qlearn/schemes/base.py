@@ -83,14 +83,17 @@ def integer_limits(bits: int, signed: bool) -> tuple[int, int]:
     Raises
     ------
     NumbersError
-        If bits is not an integer from 2 to 16.
+        If bits is not an integer from 2 to 16, or signed is not a bool.
 
     Examples
     --------
     >>> integer_limits(8, signed=True), integer_limits(3, signed=False)
     ((-128, 127), (0, 7))
     """
-    bits = bits.__index__() if hasattr(bits, "__index__") and not isinstance(bits, bool) else bits  # NumPy's integers
-    if isinstance(bits, bool) or not isinstance(bits, int) or not FEWEST_BITS <= bits <= MOST_BITS:
+    whole = hasattr(bits, "__index__") and not isinstance(bits, bool)  # NumPy's integers too
+    if not whole or not FEWEST_BITS <= bits <= MOST_BITS:
         raise NumbersError(f"bits must be an integer from {FEWEST_BITS} to {MOST_BITS}: got {bits!r}")
+    if signed not in (True, False):
+        raise NumbersError(f"signed must be True or False: got {signed!r}")
+    bits = int(bits)
     return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)

@@ -44,8 +44,8 @@ class SymmetricScheme:
     Raises
     ------
     NumbersError
-        If bits is out of range, if restricted is asked of unsigned integers, or (in `qparams`) if an unsigned
-        scheme meets a range that reaches below zero.
+        If bits is out of range, if signed is not a bool, if restricted is asked of unsigned integers,
+        or (in `qparams`) if an unsigned scheme meets a range that reaches below zero.
 
     References
     ----------
@@ -71,6 +71,7 @@ class SymmetricScheme:
         qmin, qmax = integer_limits(self.bits, self.signed)
         if self.restricted and not self.signed:
             raise NumbersError("restricted leaves out the most negative integer: unsigned integers have none")
+        object.__setattr__(self, "bits", int(self.bits))
         object.__setattr__(self, "qmin", qmin + 1 if self.restricted else qmin)
         object.__setattr__(self, "qmax", qmax)
 

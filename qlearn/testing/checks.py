@@ -137,7 +137,7 @@ def collect(
                 function(*args, **kwargs)
             except Finding as found:
                 raise ConformanceError(message(name, rule, remedy, found.given, found.got)) from found.__cause__
-            except Exception as error:  # the author's code: whatever it raises is a failed check
+            except (Exception, SystemExit) as error:  # the author's code: whatever it raises is a failed check
                 got = error_line(error)
                 raise ConformanceError(message(name, rule, remedy, "see the traceback", got)) from error
 

@@ -153,10 +153,14 @@ def cases(
     Raises
     ------
     PluginError
-        If `expected` names a check that does not run.
+        If `expected` names a check that does not run, or `params` holds something else than mappings.
     """
     expected = expected or {}
     sets: Sequence[Params] = [params] if isinstance(params, Mapping) else list(params) or [{}]
+    if not all(isinstance(one, Mapping) for one in sets):
+        raise PluginError(
+            f"params is a mapping, or a sequence of mappings, one for each run of the kit: got {params!r}"
+        )
     applying = [check for check in CHECKS[offer.kind] if check.applies(traits_of(offer)) and check.where()]
     found = []
     for number, one in enumerate(sets):

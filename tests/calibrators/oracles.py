@@ -24,7 +24,7 @@ def decibels(x, noise):
 
 
 def best_noise(x, scheme, steps=56):
-    """The least noise over a plain grid of ranges, every value of x quantized for every one of them."""
+    """The least noise over a plain grid of ranges within the data, every value of x quantized for every one of them."""
     lo, hi = min(0.0, x.min()), max(0.0, x.max())
     fine = np.arange(1, 401) / 400
     if scheme.symmetric:

@@ -89,6 +89,13 @@ def test_per_channel_is_a_loop_over_channels():
         assert torch.equal(fake_quantize(x, qp)[:, channel], fake_quantize(x[:, channel], single))
 
 
+@pytest.mark.parametrize("x", [None, "a", [[1.0], [1.0, 2.0]], np.ones(2, np.longdouble)])
+def test_what_is_no_tensor_is_refused(x):
+    for function in (quantize, fake_quantize):
+        with pytest.raises(NumbersError, match="real numbers expected"):
+            function(x, QParams(0.5, 0, -4, 3))
+
+
 def test_bad_input_gets_our_error():
     qp = QParams(1.0, 0, -8, 7)
     with pytest.raises(NumbersError, match="NaN"):

@@ -117,6 +117,44 @@ def test_wrong_shapes_are_refused():
         histogram.merge(StreamingHistogram(16, channels=2))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_tiny_negative_value_beside_a_huge_one_stays_below_zero(dtype):
+    """Divided by the width it becomes -0, whose floor is -0."""
+    smallest = torch.tensor([[-1e-45]], dtype=torch.float32).to(dtype)
+    x = torch.cat([smallest, torch.tensor([[1e30]], dtype=dtype)], dim=1)
+    histogram = StreamingHistogram(8)
+    histogram.add(x)
+    assert as_dict(histogram) == loop_histogram(x[0].tolist(), 8)[0]
+    assert as_dict(histogram)[-1] == 1
+
+
+@pytest.mark.parametrize("exponent", [-1074, -1060, -1010, -500, 900])
+def test_the_smallest_and_the_largest_float64_are_counted_like_others(exponent):
+    whole = torch.arange(-100, 101, dtype=torch.float64)[None]
+    plain, scaled = StreamingHistogram(64), StreamingHistogram(64)
+    plain.add(whole)
+    scaled.add(torch.from_numpy(np.ldexp(whole.numpy(), exponent)))
+    assert torch.equal(scaled.counts, plain.counts)
+    assert np.array_equal(scaled.exponents, plain.exponents + exponent)
+
+
+@pytest.mark.parametrize("channels", [0, -1, 1.5, "2"])
+def test_channels_are_checked_at_once(channels):
+    with pytest.raises(NumbersError, match="channels must be an integer from 1"):
+        StreamingHistogram(8, channels=channels)
+
+
+def test_what_is_no_tensor_or_no_histogram_is_refused():
+    histogram = filled([[1.0]], 8)
+    for values in ([[1.0]], np.ones((1, 1)), None):
+        with pytest.raises(NumbersError, match="expected a tensor"):
+            histogram.add(values)
+    for other in (None, histogram.counts):
+        with pytest.raises(NumbersError, match="only another StreamingHistogram"):
+            histogram.merge(other)
+    assert histogram.total.tolist() == [1]
+
+
 def test_large_batches_are_counted_in_chunks():
     x = torch.randn(1, 200_000, generator=torch.Generator().manual_seed(2))
     histogram = StreamingHistogram(128)

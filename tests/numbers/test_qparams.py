@@ -1,5 +1,9 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
+import torch
 
 from qlearn.errors import NumbersError
 from qlearn.numbers.qparams import SMALLEST_SCALE, ClipRange, QParams, along_axis, float32_scale
@@ -14,11 +18,19 @@ from qlearn.numbers.qparams import SMALLEST_SCALE, ClipRange, QParams, along_axi
         (-1.0, np.inf, "must be finite"),
         ([-1.0], [1.0, 2.0], "same shape"),
         ([[-1.0]], [[1.0]], "same shape"),
+        ("a", "b", "numbers expected, got str"),
+        (None, 1.0, "numbers expected, got NoneType"),
+        (-1j, 1j, "numbers expected, got complex"),
+        ([[-1.0], [-1.0, -2.0]], 1.0, "numbers expected, got list"),
+        (torch.tensor(-1.0, requires_grad=True), 1.0, "numbers expected, got Tensor"),
     ],
 )
 def test_a_clip_range_refuses_what_no_scheme_could_use(lo, hi, message):
     with pytest.raises(NumbersError, match=message):
         ClipRange(lo, hi)
+    if message.startswith("numbers"):
+        with pytest.raises(NumbersError, match=message):
+            ClipRange.including_zero(lo, hi)
 
 
 def test_including_zero_widens_and_never_shrinks():
@@ -43,6 +55,12 @@ def test_including_zero_widens_and_never_shrinks():
         (([1.0, 2.0], [0, 0], -128, 127), "does not fit axis"),
         ((1.0, 0, -128, 127, 0), "does not fit axis"),
         (([1.0, 2.0], [0], -128, 127, 0), "same shape"),
+        ((1e300, 0, -128, 127), "finite and > 0"),
+        ((1.0, 0, -4.5, 127), "qmin must be an integer"),
+        ((1.0, 0, -128, 2**40), "qmax must be an integer"),
+        ((1.0, 0, False, 127), "qmin must be an integer"),
+        (([1.0], [0], -128, 127, 1.5), "axis must be an integer"),
+        (([1.0], [0], -128, 127, "1"), "axis must be an integer"),
     ],
 )
 def test_qparams_refuse_what_breaks_the_arithmetic(arguments, message):
@@ -69,6 +87,17 @@ def test_values_cannot_be_changed_in_place():
         qp.scale[0] = 3.0
     with pytest.raises(AttributeError):
         qp.qmin = 0
+
+
+@pytest.mark.parametrize("value", [ClipRange([-1.0], [2.0]), QParams([0.5], [1], -4, 3, axis=0)])
+@pytest.mark.parametrize("trip", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))])
+def test_a_copy_is_equal_and_frozen_too(value, trip):
+    """Workers send ranges back pickled; NumPy forgets on the way that an array is read-only."""
+    copied = trip(value)
+    assert copied == value
+    for array in (v for v in vars(copied).values() if isinstance(v, np.ndarray)):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 7
 
 
 def test_equality_looks_at_every_field():

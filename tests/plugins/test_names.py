@@ -125,11 +125,15 @@ def test_wrong_parameters_name_the_provider_and_what_it_takes():
         "did you mean 'percent'?",
     ):
         assert content in str(caught.value)
-    with pytest.raises(PluginError, match=r"it takes .*percent=99.99") as caught:
-        calibrator("percentile", percent=["much"])
-    assert isinstance(caught.value.__cause__, TypeError)
     with pytest.raises(PluginError, match=r"takes .*signed"):
         scheme("symmetric_restricted", restricted=False)
+
+
+def test_a_type_error_of_a_factory_tells_what_it_takes(install):
+    registry = install("good")
+    with pytest.raises(PluginError, match=r"it takes .*keep=") as caught:
+        make(registry.find("calibrator", "peak"), {"keep": ["much"]})
+    assert isinstance(caught.value.__cause__, TypeError)
 
 
 def test_other_errors_of_a_factory_pass_with_a_note(install):

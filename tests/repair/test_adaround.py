@@ -1,5 +1,6 @@
 """AdaRound of whole networks: codes on the grid, never worse than nearest, deterministic, bad input named."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -238,3 +239,32 @@ def test_a_network_that_explodes_names_the_layer():
     )
     with pytest.raises(CalibrationError, match="layer 'conv2' makes NaN or Inf in the float network"):
         ql.adaround(huge, recipe, table, [pictures(2)], **FAST)
+
+
+@pytest.mark.parametrize(("relu", "bound"), [(False, 1.02), (True, 1.2)])
+def test_the_whole_way_against_all_roundings_of_a_tiny_layer(relu, bound):
+    """Twelve weights: the networks of all roundings, built with pinned grids, run as anyone would run them."""
+    g = torch.Generator().manual_seed(0)
+    module = nn.Sequential(nn.Linear(6, 2), *([nn.ReLU()] if relu else [])).requires_grad_(False)
+    module[0].weight.copy_(torch.randn(2, 6, generator=g))
+    network = ql.trace(module, torch.zeros(1, 6))
+    x = torch.relu(torch.randn(500, 6, generator=g) @ torch.randn(6, 6, generator=g))
+    weights = ql.TensorRecipe(scheme="symmetric_restricted", granularity="per_channel", bits=3)
+    recipe = ql.Recipe(weights=weights, activations=ql.TensorRecipe(scheme="affine", bits=16, calibrator="minmax"))
+    table = ql.calibrate(network, [x], recipe)
+    nearest = weighted(ql.quantize_model(network, recipe, table))["0"]
+
+    def errors(n):
+        return (ql.quantize_model(n, recipe, table)(x) - network(x)).square().mean(dim=0)
+
+    qparams, best = nearest.weight_qparams, torch.full((2,), torch.inf)
+    floor = np.floor(network.node("0").params["weight"].numpy() / qparams.scale[:, None])
+    for choice in itertools.product((0, 1), repeat=6):
+        codes = np.clip(floor + np.array(choice), qparams.qmin, qparams.qmax).astype(int)
+        node = network.node("0").with_params(weight=ql.dequantize(codes, qparams)).with_attrs(weight_qparams=qparams)
+        best = torch.minimum(best, errors(network.with_nodes(node if n.name == "0" else n for n in network.nodes)))
+    found = errors(ql.adaround(network, recipe, table, [x]))
+    assert (found >= best * 0.999).all()
+    assert found.sum() <= bound * best.sum()
+    assert (found <= errors(network) * 1.001).all()
+    assert found.sum() < 0.9 * errors(network).sum()

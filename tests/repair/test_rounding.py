@@ -16,11 +16,11 @@ RELU6 = (0.0, 6.0)
 SETTINGS = {"iterations": 200, "regularization": 0.3, "learning_rate": 0.1}
 
 
-def problem(seed=0, groups=1, outputs=2, inputs=6, positions=400, clamp=None, correlated=True, shift=0.0):
+def problem(seed=0, groups=1, outputs=2, inputs=6, positions=400, clamp=None, correlated=True, shrinkage=0.0):
     """A random layer, its inputs correlated as those of a network are, and quantized inputs that are a little off."""
     g = torch.Generator().manual_seed(seed)
     mix = torch.randn(groups, inputs, inputs, generator=g) if correlated else torch.eye(inputs).repeat(groups, 1, 1)
-    exact = torch.relu(torch.randn(groups, positions, inputs, generator=g) @ mix + shift)
+    exact = torch.relu(torch.randn(groups, positions, inputs, generator=g) @ mix)
     weight = torch.randn(groups, outputs, inputs, generator=g)
     bias = 0.2 * torch.randn(groups, 1, outputs, generator=g)
     scale = weight.abs().amax(dim=2, keepdim=True) / 3
@@ -38,6 +38,7 @@ def problem(seed=0, groups=1, outputs=2, inputs=6, positions=400, clamp=None, co
         freedom=freedom,
         fraction=(steps - floor).clamp(0, 1),
         nearest=((steps - floor).round() * freedom).clamp(0, 1),
+        shrinkage=shrinkage,
     )
 
 
@@ -112,9 +113,10 @@ def test_learning_alone_beats_rounding_to_nearest(clamp):
     inputs=st.integers(1, 9),
     positions=st.integers(1, 60),
     clamp=st.sampled_from([None, RELU, RELU6]),
+    shrinkage=st.sampled_from([0.0, 0.5, 10.0]),
 )
-def test_no_channel_is_worse_than_rounded_to_nearest(seed, groups, outputs, inputs, positions, clamp):
-    p = problem(seed, groups, outputs, inputs, positions, clamp)
+def test_no_channel_is_worse_than_rounded_to_nearest(seed, groups, outputs, inputs, positions, clamp, shrinkage):
+    p = problem(seed, groups, outputs, inputs, positions, clamp, shrinkage=shrinkage)
     up = solved(p)
     assert set(up.unique().tolist()) <= {0.0, 1.0}
     assert (p.error(up) <= p.error(p.nearest)).all()
@@ -133,15 +135,20 @@ def test_after_the_flips_no_single_flip_lowers_the_error(seed, inputs, start):
     assert (error <= p.error(torch.full_like(p.floor, start)) * (1 + 1e-5)).all()
 
 
+@pytest.mark.parametrize("shrinkage", [0.0, 0.5])
 @pytest.mark.parametrize("clamp", [None, RELU, RELU6])
-def test_the_gradient_is_that_of_the_error(clamp):
-    p = problem(3, 2, 3, 5, 64, clamp)
+def test_the_gradient_is_that_of_the_cost(clamp, shrinkage):
+    p = problem(3, 2, 3, 5, 64, clamp, shrinkage=shrinkage)
     weight = p.weight(torch.rand(p.floor.shape, generator=torch.Generator().manual_seed(1))).double().requires_grad_()
     made = torch.baddbmm(p.bias.double(), p.inputs.double(), weight.transpose(1, 2))
     target = p.targets.double()
     if clamp is not None:
         made, target = made.clamp(*clamp), target.clamp(*clamp)
-    (made - target).square().mean(dim=1).sum().backward()
+    power = p.inputs.double().square().mean(dim=(1, 2))[:, None, None]
+    pull = shrinkage * 5 / 64 * power * (weight - p.weight(p.fraction).double()).square()
+    cost = (made - target).square().mean(dim=1) + pull.sum(dim=2)
+    assert torch.allclose(p.error(p.nearest), p.cost(p.nearest)) == (shrinkage == 0)
+    cost.sum().backward()
     found = p.gradient(weight.detach().float(), slice(None))
     assert torch.allclose(found.double(), weight.grad, rtol=1e-3, atol=1e-4)
 
@@ -184,3 +191,16 @@ def test_uncorrelated_inputs_leave_little_to_gain():
     weight = p.scale * (p.floor + p.fraction)
     p = replace(p, inputs=centred, targets=torch.baddbmm(p.bias, centred, weight.transpose(1, 2)))
     assert torch.equal(flip(p, p.nearest), p.nearest)
+
+
+@pytest.mark.parametrize("clamp", [None, RELU])
+def test_few_positions_are_not_learned_by_heart(clamp):
+    """With fewer positions than weights the error there says little about others: shrinkage keeps that in check."""
+    held_out = {}
+    for shrinkage in (0.0, 0.5):
+        many = problem(0, 1, 16, 64, 3000, clamp, shrinkage=shrinkage)
+        few = replace(many, inputs=many.inputs[:, :50], targets=many.targets[:, :50])
+        others = replace(many, inputs=many.inputs[:, 50:], targets=many.targets[:, 50:])
+        held_out[shrinkage] = float(others.error(solved(few)).sum() / others.error(others.nearest).sum())
+    assert held_out[0.5] < held_out[0.0]
+    assert held_out[0.5] < 0.95

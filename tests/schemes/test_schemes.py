@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qlearn.errors import NumbersError
 from qlearn.numbers.affine import fake_quantize
-from qlearn.numbers.qparams import SMALLEST_SCALE, ClipRange
+from qlearn.numbers.qparams import LARGEST_SCALE, SMALLEST_SCALE, ClipRange
 from qlearn.schemes.affine import AffineScheme
 from qlearn.schemes.base import Scheme
 from qlearn.schemes.symmetric import SymmetricScheme
@@ -79,6 +79,26 @@ def test_bits_out_of_range_are_refused(bits):
     for make in (AffineScheme, SymmetricScheme):
         with pytest.raises(NumbersError, match="bits must be an integer from 2 to 16"):
             make(bits=bits)
+
+
+@pytest.mark.parametrize("make", [AffineScheme, SymmetricScheme])
+def test_parameters_of_other_kinds_are_refused_or_become_plain(make):
+    for bits in (np.int8(8), torch.tensor(8)):
+        scheme = make(bits=bits)
+        assert type(scheme.bits) is int
+        assert scheme == make(bits=8)
+    for bits in (True, 8.0, "8", None):
+        with pytest.raises(NumbersError, match="bits must be an integer"):
+            make(bits=bits)
+    for signed in ("no", None, 2):
+        with pytest.raises(NumbersError, match="signed must be True or False"):
+            make(signed=signed)
+
+
+@pytest.mark.parametrize("make", [AffineScheme, SymmetricScheme])
+def test_ranges_beyond_float32_take_the_largest_scale(make):
+    qp = make().qparams(ClipRange(-1.7e308, 1.7e308))
+    assert float(qp.scale) == LARGEST_SCALE
 
 
 def test_unsigned_symmetric_knows_its_limits():

@@ -117,6 +117,8 @@ def test_wrong_calls_are_told():
         check_calibrator(ql.SchemeSpec(name="mine", factory=Plain, summary="s"))
     with pytest.raises(PluginError, match="a name, a record, a class or a function is needed: got 3"):
         check_scheme(3)
+    with pytest.raises(PluginError, match=r"params is a mapping, or a sequence of mappings.*got \['percent'\]"):
+        check_calibrator("percentile", params=["percent"])
 
 
 def test_a_check_is_a_plain_function():
@@ -142,6 +144,24 @@ def test_a_bug_in_the_authors_code_is_a_failed_check():
     report = check_calibrator(Raises)
     assert report.failed > 20
     assert "observe() raised ZeroDivisionError: a bug" in str(report)
+
+
+class Exits(Extremes):
+    """Ends the program, which must not end the report."""
+
+    def observe(self, x):
+        raise SystemExit(3)
+
+
+def exits(**params):
+    raise SystemExit(3)
+
+
+def test_code_that_ends_the_program_is_a_failed_check():
+    assert "SystemExit: 3" in str(check_calibrator(Exits))
+    for report in (check_calibrator(exits), check_scheme(exits)):
+        assert report.failed == report.total > 20
+        assert "the factory tried to end the program (SystemExit: 3)" in str(report)
 
 
 class NoCalibrator:

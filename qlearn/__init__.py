@@ -31,6 +31,7 @@ _HOMES = {
     "LayerTable": "qlearn.analysis.layers",
     "ParetoFront": "qlearn.analysis.mixed_precision.search",
     "Preprocess": "qlearn.graph.preprocess",
+    "QATModel": "qlearn.pipeline.qat_model",
     "QParams": "qlearn.numbers.qparams",
     "QuantizedModel": "qlearn.pipeline.simulate",
     "Recipe": "qlearn.pipeline.recipe",
@@ -54,6 +55,7 @@ _HOMES = {
     "check_environment": "qlearn.classroom.environment",
     "check_scheme": "qlearn.testing",
     "compare_calibrators": "qlearn.analysis.compare",
+    "convert": "qlearn.pipeline.qat_model",
     "correct_bias": "qlearn.repair.correct_bias",
     "cross_layer_equalize": "qlearn.graph.equalize",
     "dead_channels": "qlearn.graph.dead",
@@ -65,6 +67,7 @@ _HOMES = {
     "export_litert": "qlearn.export.litert",
     "export_onnx": "qlearn.export.onnx",
     "fake_quantize": "qlearn.numbers.affine",
+    "fake_quantize_learned": "qlearn.numbers.straight_through",
     "fold_batch_norm": "qlearn.graph.fold",
     "fuse_activations": "qlearn.graph.fuse",
     "hessian_costs": "qlearn.analysis.mixed_precision.hessian",
@@ -72,15 +75,20 @@ _HOMES = {
     "hookimpl": "qlearn.hookspecs",
     "import_litert": "qlearn.export.litert_import",
     "load": "qlearn.zoo.load",
+    "load_checkpoint": "qlearn.pipeline.checkpoint",
+    "load_qat": "qlearn.zoo.qat",
     "loss_landscape": "qlearn.analysis.landscape",
     "measure_choices": "qlearn.analysis.mixed_precision.measure",
     "pareto_front": "qlearn.analysis.mixed_precision.search",
     "plugins": "qlearn.registry",
+    "prepare_qat": "qlearn.pipeline.qat",
     "quantize": "qlearn.numbers.affine",
     "quantize_model": "qlearn.pipeline.quantize",
+    "reestimate_batch_norm": "qlearn.pipeline.qat",
     "register": "qlearn.registry",
     "repair_ladder": "qlearn.analysis.ladder",
     "round_to_float16": "qlearn.graph.half",
+    "save_checkpoint": "qlearn.pipeline.checkpoint",
     "scheme": "qlearn.registry",
     "search_bits": "qlearn.analysis.mixed_precision.search",
     "sensitivity": "qlearn.analysis.sensitivity",
@@ -144,7 +152,11 @@ if TYPE_CHECKING:
     from qlearn.numbers.affine import dequantize, fake_quantize, quantize
     from qlearn.numbers.histogram import StreamingHistogram
     from qlearn.numbers.qparams import ClipRange, QParams
+    from qlearn.numbers.straight_through import fake_quantize_learned
     from qlearn.pipeline.calibrate import CalibrationTable, calibrate, calibrate_many
+    from qlearn.pipeline.checkpoint import load_checkpoint, save_checkpoint
+    from qlearn.pipeline.qat import prepare_qat, reestimate_batch_norm
+    from qlearn.pipeline.qat_model import QATModel, convert
     from qlearn.pipeline.quantize import quantize_model
     from qlearn.pipeline.recipe import LayerRecipe, Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
@@ -155,3 +167,4 @@ if TYPE_CHECKING:
     from qlearn.schemes.base import Scheme, SchemeSpec
     from qlearn.testing import check_calibrator, check_scheme
     from qlearn.zoo.load import load
+    from qlearn.zoo.qat import load_qat

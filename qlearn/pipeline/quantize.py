@@ -76,18 +76,61 @@ def quantize_model(
     if not isinstance(model, FloatModel):
         raise GraphError(f"quantize_model() takes a traced network, got {type(model).__name__}: use qlearn.trace()")
     fused = fuse_activations(model)
+    return quantize_sites(fused, recipe, site_qparams(fused, recipe, table), strict=strict)
+
+
+def site_qparams(fused: FloatModel, recipe: Recipe, table: Mapping[str, ClipRange]) -> dict[str, QParams | None]:
+    """Return scale and zero point of every node's output, by name; None where it stays in float.
+
+    Parameters
+    ----------
+    fused : FloatModel
+        With fused activations.
+    recipe : Recipe
+    table : mapping of site to ClipRange
+
+    Raises
+    ------
+    CalibrationError, RecipeError
+        As for `quantize_model`.
+    """
     _check_table(fused, recipe, table)
     outputs: dict[str, QParams | None] = {}
+    for node in fused.nodes:
+        outputs[node.name] = _output_qparams(node, outputs, recipe, table)
+    return outputs
+
+
+def quantize_sites(
+    fused: FloatModel, recipe: Recipe, outputs: Mapping[str, QParams | None], *, strict: bool = False
+) -> QuantizedModel:
+    """Return the quantized network whose outputs have exactly these scales and zero points.
+
+    Parameters
+    ----------
+    fused : FloatModel
+        With fused activations.
+    recipe : Recipe
+        Says how weights are quantized.
+    outputs : mapping of node to QParams or None
+        From `site_qparams`, or learned.
+    strict : bool
+        As for `quantize_model`.
+    """
     layers: list[QuantizedLayer] = []
     for original in fused.nodes:
-        sources = [source for source in map(outputs.get, original.inputs) if source is not None]
-        on_integers = bool(sources) and len(sources) == len(original.inputs)
-        reason = reason_for_float(original, sources) if on_integers else None
-        node = original if reason is None else kept_in_float(original, reason)
+        node = as_it_runs(original, outputs)
         _announce_fallback(node, fused.name, strict=strict)
-        outputs[node.name] = _output_qparams(original, outputs, recipe, table)
         layers.append(_quantized_layer(node, outputs, recipe))
     return QuantizedModel(replace(fused, nodes=tuple(layer.node for layer in layers)), tuple(layers))
+
+
+def as_it_runs(node: Node, outputs: Mapping[str, QParams | None]) -> Node:
+    """Return the node, as a float layer if no kernel takes codes as wide as those of its inputs."""
+    sources = [source for source in map(outputs.get, node.inputs) if source is not None]
+    on_integers = bool(sources) and len(sources) == len(node.inputs)
+    reason = reason_for_float(node, sources) if on_integers else None
+    return node if reason is None else kept_in_float(node, reason)
 
 
 def _announce_fallback(node: Node, network: str, *, strict: bool) -> None:
@@ -102,7 +145,7 @@ def _announce_fallback(node: Node, network: str, *, strict: bool) -> None:
     warnings.warn(
         f"{network}: layer {node.name!r} stays in float, between dequantize and quantize: {reason}",
         FallbackWarning,
-        stacklevel=3,
+        stacklevel=4,
     )
 
 

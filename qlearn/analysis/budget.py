@@ -15,7 +15,7 @@ from qlearn.analysis.text import aligned, db_text
 from qlearn.errors import DataError
 from qlearn.numbers.affine import dequantize
 from qlearn.pipeline.calibrate import input_of
-from qlearn.pipeline.simulate import real_value, run_layer, to_codes
+from qlearn.pipeline.simulate import to_real, run_layer, to_codes
 from qlearn.progress import progress
 
 if TYPE_CHECKING:
@@ -247,8 +247,8 @@ def _parts(step: Step, *, inherited: bool) -> Iterator[tuple[str, Tensor]]:
     if not inherited:
         sources = [(s, to_codes(real, s.output)) for (s, _), real in zip(step.sources, x, strict=True)]
     if sources:
-        yield "input", run_float(node, [real_value(source, value) for source, value in sources])
-        yield "whole", real_value(layer, run_layer(layer, sources))
+        yield "input", run_float(node, [to_real(source, value) for source, value in sources])
+        yield "whole", to_real(layer, run_layer(layer, sources))
     else:
         yield "whole", step.quantized_output
     if layer.weight is not None and layer.weight_qparams is not None:

@@ -10,7 +10,7 @@ import torch
 from qlearn.errors import GraphError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.ops import FLOAT_OPS
-from qlearn.pipeline.simulate import QuantizedModel, real_value, run_layer, to_codes
+from qlearn.pipeline.simulate import QuantizedModel, to_real, run_layer, to_codes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,12 +53,12 @@ class Step:
     @property
     def quantized_output(self) -> Tensor:
         """The real value of the quantized layer's output, float32."""
-        return real_value(self.layer, self.value)
+        return to_real(self.layer, self.value)
 
     @property
     def quantized_inputs(self) -> list[Tensor]:
         """The real values that the quantized layer read, float32."""
-        return [real_value(source, value) for source, value in self.sources]
+        return [to_real(source, value) for source, value in self.sources]
 
     def float_on_quantized(self) -> Tensor:
         """Return what the float layer makes of the quantized layer's inputs, float32."""

@@ -14,7 +14,7 @@ from qlearn.analysis.site_table import SiteTable
 from qlearn.analysis.text import aligned
 from qlearn.errors import DataError
 from qlearn.pipeline.calibrate import input_of
-from qlearn.pipeline.simulate import real_value, run_layer, to_codes
+from qlearn.pipeline.simulate import to_real, run_layer, to_codes
 from qlearn.progress import progress
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class _Study:
 
         whole: Values = {step.node.name: (step.layer, step.value) for step in steps}
         score(("float", ""), expected)
-        score(("every", ""), real_value(*whole[reference.output]))
+        score(("every", ""), to_real(*whole[reference.output]))
         plain = _run_all(self.none, x)
         for kind, networks, base in (("alone", self.alone, plain), ("without", self.without, whole)):
             for site, network in networks.items():
@@ -289,7 +289,7 @@ def _run_from(network: QuantizedModel, site: str, after: tuple[str, ...], base: 
     for name in after:
         changed[name] = (layers[name], _value(layers[name], changed, base, x))
     output = network.model.output
-    return real_value(*(changed.get(output) or base[output]))
+    return to_real(*(changed.get(output) or base[output]))
 
 
 def _value(layer: QuantizedLayer, changed: Values, base: Values, x: Tensor) -> Tensor:

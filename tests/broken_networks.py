@@ -29,20 +29,25 @@ class Broken:
     def diagnose(self, **more):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FallbackWarning)
-            return ql.diagnose(self.model, self.data, **{"images": 48, "measure": False, **self.more, **more})
+            return ql.diagnose(self.model, self.data, **{"images": 32, "measure": False, **self.more, **more})
+
+
+def load(name, calibration=48):
+    """A network and its pictures, few of them for calibration."""
+    net, data = ql.load(name)
+    return net, replace(data, calibration=data.calibration.subset(calibration))
 
 
 def start(name, calibration=48):
     """A network, its data, and the same folded with its table."""
-    net, data = ql.load(name)
-    data = replace(data, calibration=data.calibration.subset(calibration))
+    net, data = load(name, calibration)
     folded = fold_batch_norm(net)
     return net, data, folded, ql.calibrate(folded, data.calibration, ql.Recipe())
 
 
 def pairs(dataset, change=lambda x: x, shift=0, count=64):
     """Batches with the pictures or the labels changed."""
-    return [(change(x), labels + shift) for x, labels in dataset.subset(count)]
+    return [(change(x), labels + shift) for x, labels in dataset.subset(min(count, len(dataset)))]
 
 
 def scaled(table, site, factor):
@@ -52,7 +57,7 @@ def scaled(table, site, factor):
 
 def dead_channels(name):
     """As in MobileNet: a convolution with zero weights, and a depthwise one behind it with variance 0."""
-    net, data = ql.load(name)
+    net, data = load(name)
     expand, norm1, depthwise, norm2 = (f"blocks.2.{part}" for part in ("expand", "bn1", "depthwise", "bn2"))
 
     def changed(node):
@@ -78,9 +83,16 @@ def unequal_channels(name):
 
     def changed(node):
         if node.name == first.name:
-            params = {"weight": node.params["weight"] * factor.reshape(-1, 1, 1, 1), "bias": node.params["bias"] * factor}
+            params = {
+                "weight": node.params["weight"] * factor.reshape(-1, 1, 1, 1),
+                "bias": node.params["bias"] * factor,
+            }
             return node.with_weights(**params)
-        return node.with_weights(weight=node.params["weight"] / factor.reshape(1, -1, 1, 1)) if node.name == second.name else node
+        return (
+            node.with_weights(weight=node.params["weight"] / factor.reshape(1, -1, 1, 1))
+            if node.name == second.name
+            else node
+        )
 
     return Broken(folded.with_nodes(map(changed, folded.nodes)), data, "unequal_channels", None, {"recipe": PER_TENSOR})
 
@@ -95,7 +107,7 @@ def unfolded(name):
 
 def tinted(name):
     """A network that was trained on tinted pictures: its batch norms are measured anew on them."""
-    net, data = ql.load(name)
+    net, data = load(name, 256)
     gain, offset = (torch.tensor(v).reshape(3, 1, 1) for v in ((1.2, 1.0, 0.6), (0.8, 0.0, -0.8)))
 
     def tint(x):
@@ -120,7 +132,7 @@ def wrong_preprocessing(mean, std):
     """The data set normalises otherwise than the network was trained."""
 
     def make(name):
-        net, data = ql.load(name)
+        net, data = load(name)
         rule = Preprocess(net.preprocess.size, (mean,) * 3, (std,) * 3)
         evaluation = Dataset("wrong", data.evaluation.source, rule, data.evaluation.labels)
         return Broken(net, replace(data, evaluation=evaluation), "wrong_normalisation", "pictures")
@@ -132,7 +144,7 @@ def wrong_statistics(change):
     """The same, told from the numbers alone: calibrated and evaluated on pictures that are prepared in another way."""
 
     def make(name):
-        net, data = ql.load(name)
+        net, data = load(name)
         return Broken(net, pairs(data.evaluation, change), "wrong_normalisation", None,
                       {"calibration": [x for x, _ in pairs(data.calibration, change)]})  # fmt: skip
 
@@ -144,7 +156,7 @@ def to_pixels(x):
 
 
 def raw_pixels(name):
-    net, data = ql.load(name)
+    net, data = load(name)
     return Broken(net, pairs(data.evaluation, to_pixels), "raw_pixels", None, {"calibration": data.calibration})
 
 
@@ -158,8 +170,9 @@ def codes_as_input(name):
 def codes_as_output(name):
     _, data, folded, table = start(name)
     integer = ql.quantize_model(folded, ql.Recipe(), table).to_integer()
-    x = torch.cat([images for images, _ in data.evaluation.subset(48)])
-    return Broken(integer, data, "codes_as_output", "outputs",
+    pictures = data.evaluation.subset(40)
+    x = torch.cat([images for images, _ in pictures])
+    return Broken(integer, pictures, "codes_as_output", "outputs",
                   {"reference": folded, "outputs": integer.run(x.numpy()).astype(np.float32)})  # fmt: skip
 
 
@@ -187,13 +200,13 @@ def saturated_alone(name):
 
 
 def one_class(name):
-    net, data = ql.load(name)
+    net, data = load(name, 256)
     same = data.calibration.subset(np.flatnonzero(data.calibration.labels == 3))
     return Broken(net, replace(data, calibration=same), "few_classes", "calibration")
 
 
 def few_pictures(name):
-    net, data = ql.load(name)
+    net, data = load(name)
     return Broken(net, replace(data, calibration=data.calibration.subset(4)), "few_pictures", "calibration")
 
 
@@ -203,7 +216,7 @@ def twice(name):
     before = {layer.node.name: layer for layer in ql.quantize_model(folded, PER_TENSOR, table).layers}
 
     def rounded(node):
-        layer = before[node.name] if node.name in before else None
+        layer = before.get(node.name)
         return node if layer is None or layer.weight is None else replace(
             node, params={**node.params, "weight": dequantize(layer.weight, layer.weight_qparams)})  # fmt: skip
 
@@ -260,21 +273,32 @@ def overflow(codes):
 
 def in_float(name):
     """A layer without an integer kernel in the middle."""
-    net, data = ql.load(name)
+    net, data = load(name)
     site = next(node.name for node in net.nodes if node.op == "global_avg_pool")
 
     def changed(node):
         if node.name != site:
             return node
-        attrs = {"function": lambda x: x.amax((2, 3), keepdim=True) * 0 + x.mean((2, 3), keepdim=True), "reason": "my own"}
+        attrs = {
+            "function": lambda x: x.amax((2, 3), keepdim=True) * 0 + x.mean((2, 3), keepdim=True),
+            "reason": "my own",
+        }
         return replace(node, op="float", attrs=attrs)
 
     return Broken(net.with_nodes(map(changed, net.nodes)), data, "float_layer", site)
 
 
 def shifted_labels(name):
-    net, data = ql.load(name)
+    net, data = load(name)
     return Broken(net, pairs(data.evaluation, shift=1), "labels_shifted", "labels", {"calibration": data.calibration})
+
+
+def negated(name):
+    """The weights of one layer with the wrong sign: no known fault, but no answer either."""
+    _, data, folded, table = start(name)
+    site = [node.name for node in folded.nodes if node.op == "conv2d"][1]
+    quantized = ql.quantize_model(folded, ql.Recipe(), table)
+    return Broken(with_layer(quantized, site, lambda layer: {"weight": -layer.weight}), data, "unexplained_loss")
 
 
 BROKEN = {
@@ -303,6 +327,7 @@ BROKEN = {
     "biases of 4 bits": (bias(eight_bits), "tiny_resnet"),
     "biases that wrapped": (bias(overflow), "tiny_mobilenet"),
     "a layer in float": (in_float, "tiny_resnet"),
+    "weights of one layer negated": (negated, "tiny_resnet"),
     "labels shifted by one": (shifted_labels, "tiny_mobilenet"),
 }
 """What is broken, how, and in which network."""

@@ -75,7 +75,8 @@ def check_calibration(case: Case) -> Iterator[Finding]:
     share = float((answers == answers.mode().values).double().mean())
     text = (
         f"The calibration pictures are of few classes: to the float network {share:.0%} of them are of class "
-        f"{int(answers.mode().values)}, about {classes:.1f} classes in all; the evaluation pictures are of about {there:.1f}"
+        f"{int(answers.mode().values)}, about {classes:.1f} classes in all; "
+        f"the evaluation pictures are of about {there:.1f}"
     )
     evidence = {"classes": classes, "classes_in_evaluation": there, "share_of_largest": share}
     remedy = Remedy("calibrate on pictures of all classes")
@@ -99,7 +100,12 @@ def check_collapse(case: Case) -> Iterator[Finding]:
     effect, _ = effect_of(case)
     if effect is None or effect.agreement >= faults.COLLAPSE_AGREEMENT or effect.sqnr_db >= faults.COLLAPSE_DB:
         return
-    text = f"Agreement with float is {effect.agreement:.0%} and the logits have {effect.sqnr_db:.1f} dB, but no single cause stands out"
+    text = (
+        f"Agreement with float is {effect.agreement:.0%} and the logits have {effect.sqnr_db:.1f} dB, "
+        "but no single cause stands out"
+    )
     evidence = {"agreement": effect.agreement, "sqnr_db": effect.sqnr_db}
-    remedy = Remedy("see analyze() and error_budget() for the layers; then cross_layer_equalize(), correct_bias(), more bits")
+    remedy = Remedy(
+        "see analyze() and error_budget() for the layers; then cross_layer_equalize(), correct_bias(), more bits"
+    )
     yield Finding("unexplained_loss", "all layers", text, 0.8, evidence, remedies=(remedy,))

@@ -22,12 +22,13 @@ from qlearn.pipeline.recipe import Recipe, TensorRecipe
 from qlearn.pipeline.simulate import QuantizedLayer, QuantizedModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from qlearn.graph.preprocess import Preprocess
+    from qlearn.integer.layers import IntegerLayer
     from qlearn.numbers.qparams import ClipRange
 
 BATCH = 32
@@ -46,16 +47,19 @@ class Sample:
         Pictures in the whole set, as far as it was read.
     preprocess : Preprocess or None
         What the set says about itself.
+    indices : ndarray, shape (N,)
+        Their places in the set.
     """
 
     x: Tensor
     labels: Tensor | None
     count: int
     preprocess: Preprocess | None
+    indices: NDArray[np.int64]
 
     def batches(self) -> list[Tensor]:
         """Return the pictures in batches of `BATCH`."""
-        return list(self.x.split(BATCH))
+        return list(torch.split(self.x, BATCH))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +132,7 @@ def open_case(
     common: dict[str, Any] = {
         "name": model.name, "pictures": pictures, "calibration": calibration, "calibrated_on": calibrated_on,
         "images_calibrated": counted, "preprocess": model.preprocess,
-        "outputs": None if outputs is None else _checked_outputs(outputs, len(pictures.x)),
+        "outputs": None if outputs is None else _checked_outputs(outputs, pictures),
     }  # fmt: skip
     if quantized is None:
         return Case(facts=look_at_outputs(model, pictures.batches()), **common)
@@ -147,8 +151,8 @@ def _quantized(
         return None if reference is None else beside(model, reference)
     if not isinstance(model, FloatModel):
         raise GraphError(
-            f"diagnose() takes a network of qlearn (FloatModel, QuantizedModel, IntegerModel), got {type(model).__name__}: "
-            "ql.trace() makes one from an nn.Module"
+            "diagnose() takes a network of qlearn (FloatModel, QuantizedModel, IntegerModel), "
+            f"got {type(model).__name__}: ql.trace() makes one from an nn.Module"
         )
     recipe, folded = recipe or Recipe(), fold_batch_norm(model)
     if table is None and calibration is None:
@@ -161,8 +165,8 @@ def _quantized(
         return quantize_model(folded, recipe, calibrate(folded, calibration, recipe) if table is None else table)
 
 
-def sample(batches: Iterable[Any], images: int, what: str) -> Sample:
-    """Take some pictures of a set, spread over it: a Dataset draws them, of other batches every k-th is taken.
+def sample(batches: Any, images: int, what: str) -> Sample:
+    """Draw some pictures of a set, always the same ones; of a Dataset, only those are read.
 
     Raises
     ------
@@ -171,22 +175,26 @@ def sample(batches: Iterable[Any], images: int, what: str) -> Sample:
     """
     if images < 1:
         raise DataError(f"images must be at least 1, got {images}")
-    count = len(batches) if hasattr(batches, "subset") else None  # type: ignore[arg-type]
-    if count is not None and count > images:
-        batches = batches.subset(images)  # type: ignore[attr-defined]
-    inputs, labels = _read(batches, what)
-    x = torch.cat(inputs)
-    if not torch.isfinite(x).all():
-        bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
-        raise DataError(f"{what}: {bad} of {len(x)} hold NaN or Inf; leave them out, or mend what prepares them")
-    truth = torch.cat(labels) if labels else None
+    count = len(batches) if hasattr(batches, "subset") else None
+    chosen = None if count is None else _drawn(count, images)
+    inputs, labels = _read(batches if chosen is None else batches.subset(chosen), what)
+    x, truth = torch.cat(inputs), torch.cat(labels) if labels else None
     if truth is not None and truth.shape != (len(x),):
         raise DataError(f"{what}: {len(x)} pictures, but labels of shape {tuple(truth.shape)}")
-    chosen = torch.linspace(0, len(x) - 1, min(images, len(x))).round().long()
-    return Sample(x[chosen], None if truth is None else truth[chosen], count or len(x), getattr(batches, "preprocess", None))
+    if chosen is None:
+        chosen, count = _drawn(len(x), images), len(x)
+        x, truth = x[chosen], None if truth is None else truth[chosen]
+    bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
+    if bad:
+        raise DataError(f"{what}: {bad} of {len(x)} hold NaN or Inf; leave them out, or mend what prepares them")
+    return Sample(x, truth, count or len(x), getattr(batches, "preprocess", None), chosen)
 
 
-def _read(batches: Iterable[Any], what: str) -> tuple[list[Tensor], list[Tensor]]:
+def _drawn(total: int, count: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(0).choice(total, min(count, total), replace=False)).astype(np.int64)
+
+
+def _read(batches: Any, what: str) -> tuple[list[Tensor], list[Tensor]]:
     if isinstance(batches, torch.Tensor | np.ndarray):
         batches = [batches]
     inputs: list[Tensor] = []
@@ -200,11 +208,11 @@ def _read(batches: Iterable[Any], what: str) -> tuple[list[Tensor], list[Tensor]
     return inputs, labels
 
 
-def _checked_outputs(outputs: Any, count: int) -> NDArray[Any]:
+def _checked_outputs(outputs: Any, pictures: Sample) -> NDArray[Any]:
     values = np.asarray(outputs)
-    if values.ndim != 2 or len(values) != count:
-        raise DataError(f"outputs= takes one row for each of the {count} pictures that are examined, got {values.shape}")
-    return values
+    if values.ndim != 2 or len(values) != pictures.count:
+        raise DataError(f"outputs= takes one row for each of the {pictures.count} pictures, got shape {values.shape}")
+    return values[pictures.indices]
 
 
 def beside(integer: IntegerModel, reference: FloatModel) -> QuantizedModel:
@@ -224,10 +232,15 @@ def beside(integer: IntegerModel, reference: FloatModel) -> QuantizedModel:
             "give the one that was quantized, or leave reference= out"
         )
     layers = [
-        QuantizedLayer(node, mine.output, mine.weight, mine.weight_qparams, mine.bias, mine.clamp)  # type: ignore[arg-type]
+        QuantizedLayer(node, mine.output, mine.weight, mine.weight_qparams, _int32(mine), mine.clamp)
         for node, mine in zip(fused.nodes, integer.layers, strict=True)
     ]
     return QuantizedModel(fused, tuple(layers))
+
+
+def _int32(layer: IntegerLayer) -> NDArray[np.int32] | None:
+    """The bias, also of 64-bit accumulators: its codes fit, or quantize_model() would have refused them."""
+    return None if layer.bias is None else layer.bias.astype(np.int32)
 
 
 def recipe_of(quantized: QuantizedModel) -> Recipe:
@@ -243,7 +256,9 @@ def recipe_of(quantized: QuantizedModel) -> Recipe:
     (6, 'per_tensor', 8)
     """
     weights = [layer.weight_qparams for layer in quantized.layers if layer.weight_qparams is not None]
-    outputs = [layer.output for layer in quantized.layers if layer.output is not None and layer.node.op not in SHARING_OPS]
+    outputs = [
+        layer.output for layer in quantized.layers if layer.output is not None and layer.node.op not in SHARING_OPS
+    ]
     per_channel = any(one.axis is not None for one in weights)
     own = TensorRecipe(
         scheme="symmetric_restricted",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from qlearn.analysis.doctor import faults
 from qlearn.analysis.doctor.answers import check_calibration, check_collapse, check_labels, check_outputs
 from qlearn.analysis.doctor.case import open_case
 from qlearn.analysis.doctor.faults import FAULTS, SEVERITIES
 from qlearn.analysis.doctor.finding import Diagnosis, Finding
-from qlearn.analysis.doctor.inputs import check_inputs, first_layer
+from qlearn.analysis.doctor.inputs import check_inputs, colours_told_apart, first_layer
 from qlearn.analysis.doctor.ranges import check_ranges, check_saturation
 from qlearn.analysis.doctor.remedies import effect_of, measured
 from qlearn.analysis.doctor.structure import check_bits, check_structure
@@ -70,9 +72,9 @@ def diagnose(
     reference : FloatModel, optional
         The float network of an integer model; or the one to compare the input's statistics with.
     outputs : array, shape (N, classes), optional
-        What another runtime returned for the pictures that are examined, to see whether they are codes.
+        What another runtime returned for all of `data`, in order, to see whether they are codes.
     images : int
-        Pictures to examine of each set: drawn from a `Dataset`, spread over other batches.
+        Pictures to examine of each set, drawn with a fixed seed.
     measure : bool
         Try the remedies that a program can carry out, and say what each brings on these pictures.
 
@@ -110,6 +112,8 @@ def diagnose(
     if measure:
         causes = measured(case, causes)
     effect, float_accuracy = effect_of(case)
+    if effect is not None and effect.agreement < faults.LOST:
+        causes = [replace(one, severity="error") if one.severity == "warning" else one for one in causes]
     return Diagnosis(
         case.name,
         len(case.pictures.x),
@@ -129,15 +133,19 @@ def told_apart(found: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:
     return causes, [finding for finding in found if finding.fault in explained]
 
 
-def _worst_first(finding: Finding) -> tuple[int, float, float]:
-    return SEVERITIES.index(finding.severity), -finding.best_gain, -finding.confidence
+def _worst_first(finding: Finding) -> tuple[float, ...]:
+    """Severity, then what can be gained, then how sure it is, then how many times too large something is."""
+    place = SEVERITIES.index(finding.severity)
+    return place, -finding.best_gain, -finding.confidence, -finding.evidence.get("times", 0.0)
 
 
 def _skipped(case: Case) -> dict[str, str]:
     """Which faults could not be looked for, and why."""
+    layer = first_layer(case.folded)
     there = {
         "float": case.quantized is not None,
-        "statistics": first_layer(case.folded) is not None,
+        "statistics": layer is not None,
+        "colours": layer is None or colours_told_apart(layer, case.pictures.x),
         "calibration": case.images_calibrated is not None,
         "labels": case.pictures.labels is not None and case.facts.float_logits is not None,
         "outputs": case.outputs is not None,
@@ -145,6 +153,7 @@ def _skipped(case: Case) -> dict[str, str]:
     missing = {
         "float": "no float network",
         "statistics": "no batch norm in the first layer",
+        "colours": "to the first batch norm these pictures are the same with red and blue swapped",
         "calibration": "no calibration pictures",
         "labels": "no labels",
         "outputs": "no outputs of another runtime",

@@ -50,7 +50,7 @@ EXPLAINED = 4.0
 """A correction explains an input that is off if it brings the distance from the statistics down by this factor."""
 
 SWAP_RATIO = 3.0
-"""Swapped colours are suspected if the swap brings the distance of the means, as for `INPUT_MEAN`, down by this factor."""
+"""Swapped colours are suspected if the swap divides the distance of the means (as in `INPUT_MEAN`) by this."""
 
 SWAP_LEAST = 0.03
 """... and by at least this much."""
@@ -79,6 +79,9 @@ COLLAPSE_AGREEMENT = 0.8
 COLLAPSE_DB = 10.0
 """SQNR of the logits, in dB, that goes with `COLLAPSE_AGREEMENT`."""
 
+LOST = 0.5
+"""Agreement with float below which every warning is an error."""
+
 SEVERITIES = ("error", "warning", "note")
 """From worst to mildest: useless answers; accuracy lost; worth knowing."""
 
@@ -100,8 +103,9 @@ class Fault:
     remedy : str
         What to do.
     needs : tuple of str
-        What must be there to look for it: ``"float"`` (a float network), ``"statistics"`` (folded or separate batch
-        norms in the first layer), ``"calibration"``, ``"labels"``, ``"outputs"``.
+        What must be there to look for it: ``"float"`` (a float network), ``"statistics"`` (a batch norm behind the
+        first layer), ``"colours"`` (statistics that a swap of colours would move), ``"calibration"``, ``"labels"``,
+        ``"outputs"``.
     explains : tuple of str
         Faults that are only its symptoms: they are listed apart when both are found.
     """
@@ -143,11 +147,12 @@ _ALL = (
         f"another order of the colours fits the first layer's batch-norm means {SWAP_RATIO:g} times better, by "
         f"{SWAP_LEAST} or more, and does so in {SWAP_SURE:.0%} of 200 resamples of the pictures",
         "give the channels in the order of the training (RGB here; OpenCV reads BGR)",
-        needs=("statistics",), explains=("few_classes", "unexplained_loss"),
+        needs=("statistics", "colours"), explains=("few_classes", "unexplained_loss"),
     ),
     Fault(
         "labels_shifted", "labels shifted by one", "error",
-        f"labels moved by one raise the float network's accuracy by {FEW_LABELS * 100:.0f} points or more, and double it",
+        f"labels moved by one raise the float network's accuracy by {FEW_LABELS * 100:.0f} points or more, "
+        "and double it",
         "shift the labels (1001 classes often have a background class 0)",
         needs=("labels",),
     ),
@@ -220,8 +225,8 @@ _ALL = (
     ),
     Fault(
         "few_bits", "too few bits", "warning",
-        f"a layer has fewer bits than most, and its own SQNR is below {FEW_BITS_DB:g} dB; or all have fewer than 8, and "
-        f"agreement is below {COLLAPSE_AGREEMENT:.0%}",
+        f"a layer has fewer bits than most, and its own SQNR is below {FEW_BITS_DB:g} dB; "
+        f"or all have fewer than 8, and agreement is below {COLLAPSE_AGREEMENT:.0%}",
         "8 bits for that layer: recipe.with_layer()",
         explains=("unexplained_loss",),
     ),
@@ -240,8 +245,8 @@ _ALL = (
     ),
     Fault(
         "unexplained_loss", "answers lost, and no single cause found", "warning",
-        f"agreement with float is below {COLLAPSE_AGREEMENT:.0%}, the logits' SQNR is below {COLLAPSE_DB:g} dB, and nothing "
-        "else was found",
+        f"agreement with float is below {COLLAPSE_AGREEMENT:.0%}, the logits' SQNR is below {COLLAPSE_DB:g} dB, "
+        "and nothing else was found",
         "look at analyze() and error_budget(); then repair: equalize, correct biases, more bits",
     ),
 )  # fmt: skip
@@ -253,5 +258,7 @@ FAULTS: dict[str, Fault] = {fault.code: fault for fault in _ALL}
 def fault_table() -> str:
     """Return the table of faults in Markdown, as the book has it."""
     lines = ["| fault | severity | sign and limit | remedy |", "|---|---|---|---|"]
-    lines += [f"| `{f.code}`: {f.title} | {f.severity} | {f.sign} | {f.remedy} |".replace("|ln(std / expected)|", "ln(std / expected) in size") for f in _ALL]
+    for fault in _ALL:
+        sign = fault.sign.replace("|", "\\|")
+        lines.append(f"| `{fault.code}`: {fault.title} | {fault.severity} | {sign} | {fault.remedy} |")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from qlearn.analysis.metrics import finite
 from qlearn.analysis.text import db_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qlearn.analysis.effects import Effect
     from qlearn.analysis.layers import LayerTable
@@ -87,6 +87,8 @@ class Finding:
     channels : tuple of int
         The channels concerned, where there are any.
     remedies : tuple of Remedy
+    severity : str
+        ``"error"``, ``"warning"`` or ``"note"``; that of the fault if not given.
     """
 
     fault: str
@@ -96,11 +98,11 @@ class Finding:
     evidence: Mapping[str, float]
     channels: tuple[int, ...] = ()
     remedies: tuple[Remedy, ...] = ()
+    severity: str = ""
 
-    @property
-    def severity(self) -> str:
-        """``"error"``, ``"warning"`` or ``"note"``."""
-        return FAULTS[self.fault].severity
+    def __post_init__(self) -> None:
+        if not self.severity:
+            object.__setattr__(self, "severity", FAULTS[self.fault].severity)
 
     @property
     def sure(self) -> str:
@@ -129,12 +131,13 @@ class Finding:
             "remedies": remedies,
         }
 
+    @property
+    def line(self) -> str:
+        """Severity, sentence, fault and confidence in one line."""
+        return f"{self.severity}: {self.sentence} [{self.fault}, {self.sure}]"
+
     def __str__(self) -> str:
-        head = f"{self.severity}: {self.sentence} [{self.fault}, {self.sure}]"
-        lines = [textwrap.fill(head, 110, subsequent_indent="  ")]
-        lines += [textwrap.fill(f"- {remedy}", 110, initial_indent="  ", subsequent_indent="    ")
-                  for remedy in self.remedies]  # fmt: skip
-        return "\n".join(lines)
+        return told([self])
 
 
 @dataclass(frozen=True)
@@ -179,7 +182,7 @@ class Diagnosis:
         """The kinds of faults that were found."""
         return {finding.fault for finding in self.findings}
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Finding]:
         return iter(self.findings)
 
     def __len__(self) -> int:
@@ -219,7 +222,8 @@ class Diagnosis:
         return f"{len(self.findings)} finding{'s' * (len(self.findings) > 1)}: {', '.join(many)}"
 
     def __str__(self) -> str:
-        lines = [self.headline, self.verdict, *map(str, self.findings)]
+        lines = [self.headline, self.verdict]
+        lines += [told(kind) for kind in _kinds(self.findings)]
         if self.symptoms:
             listed = ", ".join(sorted({f"{one.fault} at {one.site}" for one in self.symptoms}))
             lines.append(textwrap.fill(f"explained by these: {listed}", 110, subsequent_indent="  "))
@@ -231,3 +235,27 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         """HTML for notebooks."""
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+MOST_OF_A_KIND = 5
+"""So many findings with one remedy are written out; where there are more, their layers are listed."""
+
+
+def told(kind: Sequence[Finding]) -> str:
+    """Return findings with the same remedies as text: what they say, and the remedies once."""
+    lines = [textwrap.fill(one.line, 110, subsequent_indent="  ") for one in kind[:MOST_OF_A_KIND]]
+    if kind[MOST_OF_A_KIND:]:
+        listed = f"... and so at {', '.join(one.site for one in kind[MOST_OF_A_KIND:])}"
+        lines.append(textwrap.fill(listed, 110, subsequent_indent="  "))
+    lines += [
+        textwrap.fill(f"- {remedy}", 110, initial_indent="  ", subsequent_indent="    ") for remedy in kind[0].remedies
+    ]
+    return "\n".join(lines)
+
+
+def _kinds(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Put findings of one fault with the same remedies together."""
+    kinds: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        kinds.setdefault((finding.fault, *map(str, finding.remedies)), []).append(finding)
+    return list(kinds.values())

@@ -1,8 +1,9 @@
-"""Are these the pictures that the network was trained for? Whole numbers, and the first layer's batch-norm statistics."""
+"""Are these the pictures that the network was trained for? Whole numbers, and statistics of the first batch norm."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -42,7 +43,9 @@ def _whole_numbers(site: str, x: Tensor) -> list[Finding]:
     evidence = {"smallest": low, "largest": high}
     what = "The evaluation pictures" if site == "pictures" else "The calibration pictures"
     if low < 0 or high > 255:
-        text = f"{what} hold whole numbers from {low:.0f} to {high:.0f}: codes were fed where real numbers were expected"
+        text = (
+            f"{what} hold whole numbers from {low:.0f} to {high:.0f}: codes were fed where real numbers were expected"
+        )
         remedies = (Remedy("dequantize them first, S (q - Z); codes go to IntegerModel.run_codes()"),)
         return [Finding("codes_as_input", site, text, 0.98, evidence, remedies=remedies)]
     text = f"{what} hold whole numbers from {low:.0f} to {high:.0f}: raw pixels, not normalised"
@@ -71,7 +74,7 @@ class FirstLayer:
     def per_picture(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and mean square of each channel, picture by picture, in expected stds off the expected mean: (N, C)."""
         with torch.no_grad():
-            y = torch.cat([self.run(part) for part in x.split(32)]).double()
+            y = torch.cat([self.run(part) for part in torch.split(x, 32)]).double()
         z = (y.flatten(2) - self.mean[:, None]) / self.std.clamp(min=1e-12)[:, None]
         return z.mean(dim=2)[:, self.alive], z.square().mean(dim=2)[:, self.alive]
 
@@ -109,7 +112,12 @@ def _normalisation(case: Case, site: str, pictures: Sample) -> Iterator[Finding]
             f"{what} are normalised with mean {_numbers(theirs.mean)} and std {_numbers(theirs.std)}, "
             f"but the network was stored with mean {_numbers(stored.mean)} and std {_numbers(stored.std)}"
         )
-        evidence = {"mean": theirs.mean[0], "std": theirs.std[0], "stored_mean": stored.mean[0], "stored_std": stored.std[0]}
+        evidence = {
+            "mean": theirs.mean[0],
+            "std": theirs.std[0],
+            "stored_mean": stored.mean[0],
+            "stored_std": stored.std[0],
+        }
         yield Finding("wrong_normalisation", site, text, 1.0, evidence, remedies=(Remedy("use model.preprocess"),))
         return
     layer = first_layer(case.folded)
@@ -146,16 +154,17 @@ def _mismatch(case: Case, site: str, layer: FirstLayer, x: Tensor, seen: tuple[f
     cause = min(causes, key=lambda name: causes[name], default=None)
     off, wide = seen
     text = (
-        f"{what} are not what the first layer's batch norm saw in training: its spread is {torch.tensor(wide).exp():.2g} "
-        f"times the expected one, its means are {off**0.5:.2g} standard deviations off"
+        f"{what} are not what the first layer's batch norm saw in training: its spread is "
+        f"{math.exp(wide):.2g} times the expected one, its means are {off**0.5:.2g} standard deviations off"
     )
     evidence = {"mean_off_squared": off, "log_std_ratio": wide, "divergence": here}
     if cause is not None and causes[cause] * faults.EXPLAINED < here:
         evidence["divergence_if_corrected"] = causes[cause]
-        return Finding("wrong_normalisation", site, f"{text}. It fits what {cause}", 0.97, evidence,
-                       remedies=(Remedy(f"normalise as in training: here it looks as if someone {cause}"),))  # fmt: skip
-    return Finding("wrong_normalisation", site, f"{text}. No usual mistake explains it: these may be other pictures", 0.85,
-                   evidence, remedies=(Remedy("use the preprocessing, and the kind of pictures, of the training"),))  # fmt: skip
+        text, sure = f"{text}. It looks as if someone {cause}", 0.97
+    else:
+        text, sure = f"{text}. No usual mistake explains it: these may be other pictures", 0.85
+    remedy = Remedy("use the preprocessing, and the kind of pictures, of the training")
+    return Finding("wrong_normalisation", site, text, sure, evidence, remedies=(remedy,))
 
 
 def _corrections(stored: Preprocess | None) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -181,6 +190,14 @@ def _corrections(stored: Preprocess | None) -> dict[str, Callable[[Tensor], Tens
 
 def _columns(*values: tuple[float, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.tensor(value).reshape(-1, 1, 1) for value in values)
+
+
+def colours_told_apart(layer: FirstLayer | None, x: Tensor) -> bool:
+    """Whether these pictures with red and blue swapped would be noticed: in some networks the statistics are alike."""
+    if layer is None or x.ndim != 4 or x.shape[1] != 3 or len(x) < faults.FEWEST_FOR_STATISTICS:
+        return False
+    here, there = (float(layer.per_picture(one)[0].mean(dim=0).square().mean()) for one in (x, x.flip(1)))
+    return abs(there - here) >= faults.SWAP_LEAST
 
 
 def _colours(site: str, layer: FirstLayer, x: Tensor, means: Tensor) -> Iterator[Finding]:

@@ -54,7 +54,9 @@ def _width(case: Case, layer: QuantizedLayer) -> Iterator[Finding]:
         again = made_again(case, "calibrate again; the range of this site is not that of the pictures")
         yield Finding("range_too_wide", name, text, 0.99, evidence | {"times": times}, remedies=(again,))
     elif facts.clip_db < faults.TOO_NARROW_DB:
-        text = f"{name}: its range, {low:.3g} to {high:.3g}, cuts what the pictures bring ({seen}): clipping alone leaves "
+        text = (
+            f"{name}: its range, {low:.3g} to {high:.3g}, cuts what the pictures bring ({seen}): clipping alone leaves "
+        )
         text += f"{facts.clip_db:.1f} dB"
         again = made_again(case, "calibrate again, on pictures like these")
         yield Finding("range_too_narrow", name, text, 0.99, evidence | {"clip_db": facts.clip_db}, remedies=(again,))
@@ -72,8 +74,8 @@ def _before_relu(case: Case, layer: QuantizedLayer) -> Iterator[Finding]:
         return
     text = (
         f"{layer.node.name}: its range starts at {float(qp.range.lo):.3g}, but its ReLU gives nothing below "
-        f"{float(qp.scale) * (low - int(qp.zero_point)):.3g}: {share:.0%} of the codes are never used. The range was observed "
-        "before the ReLU"
+        f"{float(qp.scale) * (low - int(qp.zero_point)):.3g}: {share:.0%} of the codes are never used. "
+        "The range was observed before the ReLU"
     )
     again = made_again(case, "fuse_activations() before calibrating")
     yield Finding("observed_before_relu", layer.node.name, text, 0.98, {"unreachable": share}, remedies=(again,))
@@ -96,5 +98,7 @@ def check_saturation(case: Case) -> Iterator[Finding]:
     )
     name = case.quantized.model.output if case.quantized is not None else "outputs"
     wider = made_again(case, "calibrate again; for the logits, minmax or mse keeps the largest")
-    remedy = wider if case.quantized is not None else Remedy("calibrate again; for the logits, minmax keeps the largest")
+    remedy = (
+        wider if case.quantized is not None else Remedy("calibrate again; for the logits, minmax keeps the largest")
+    )
     yield Finding("saturated_logits", name, text, 0.99, evidence, remedies=(remedy,))

@@ -11,7 +11,6 @@ from qlearn.graph.dead import zero_dead_inputs
 from qlearn.graph.equalize import cross_layer_equalize
 from qlearn.graph.fold import fold_batch_norm
 from qlearn.integer.layers import SHARING_OPS
-from qlearn.pipeline.recipe import TensorRecipe
 from qlearn.progress import progress
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from qlearn.analysis.doctor.case import Case
     from qlearn.analysis.effects import Effect
     from qlearn.graph.model import FloatModel
-    from qlearn.pipeline.recipe import Recipe
+    from qlearn.pipeline.recipe import Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
 
 
@@ -79,9 +78,7 @@ def more_bits(case: Case, site: str | None, bits: int) -> Remedy:
 
 def per_channel(recipe: Recipe) -> Recipe:
     """Return the recipe with per-channel weights in every layer."""
-    layers = {
-        name: replace(one, weights=_per_channel(one.weights)) for name, one in recipe.layers.items()
-    }
+    layers = {name: replace(one, weights=_per_channel(one.weights)) for name, one in recipe.layers.items()}
     return replace(recipe, weights=_per_channel(recipe.weights), layers=layers)
 
 

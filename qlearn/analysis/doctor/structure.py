@@ -28,8 +28,8 @@ def check_structure(case: Case) -> Iterator[Finding]:
     norms = [node.name for node in model.nodes if node.op == "batch_norm" and node.name not in left]
     if norms:
         text = (
-            f"{len(norms)} batch norm{'s' * (len(norms) > 1)} not folded, the first {norms[0]}: each runs in float between "
-            "two quantizations, and the layer before it is rounded to a range that it should never have had"
+            f"{len(norms)} batch norm{'s' * (len(norms) > 1)} not folded, the first {norms[0]}: "
+            "each runs in float between two quantizations, and the layer before it is rounded to a range of no use"
         )
         fold = made_again(case, "fold_batch_norm() first")
         yield Finding("unfolded_batch_norm", norms[0], text, 1.0, {"batch_norms": float(len(norms))}, remedies=(fold,))
@@ -57,17 +57,24 @@ def check_bits(case: Case) -> Iterator[Finding]:
             bits = {"weights": layer.weight_qparams, "output": layer.output}
             told = " and ".join(f"{qp.bits} bits for its {what}" for what, qp in bits.items() if qp is not None)
             text = f"{name} has {told}, most layers {max(usual)}: it leaves an SQNR of {db:.1f} dB by itself"
-            yield Finding("few_bits", name, text, 0.97, {"own_sqnr_db": db}, remedies=(more_bits(case, name, max(usual)),))
+            yield Finding(
+                "few_bits", name, text, 0.97, {"own_sqnr_db": db}, remedies=(more_bits(case, name, max(usual)),)
+            )
     effect, _ = effect_of(case)
     if min(usual) < 8 and not few and effect is not None and effect.agreement < faults.COLLAPSE_AGREEMENT:
-        text = f"All layers have {usual[1]} bits for weights and {usual[0]} for outputs; agreement with float is {effect.agreement:.0%}"
-        yield Finding("few_bits", "all layers", text, 0.9, {"agreement": effect.agreement}, remedies=(more_bits(case, None, 8),))
+        text = f"All layers have {usual[1]} bits for weights and {usual[0]} for outputs; "
+        text += f"agreement with float is {effect.agreement:.0%}"
+        yield Finding(
+            "few_bits", "all layers", text, 0.9, {"agreement": effect.agreement}, remedies=(more_bits(case, None, 8),)
+        )
 
 
 def _fewer(layer: QuantizedLayer, usual: tuple[int, int]) -> bool:
     if layer.node.op in SHARING_OPS:
         return False
-    return any(qp is not None and qp.bits < bits for qp, bits in zip((layer.output, layer.weight_qparams), usual, strict=True))
+    return any(
+        qp is not None and qp.bits < bits for qp, bits in zip((layer.output, layer.weight_qparams), usual, strict=True)
+    )
 
 
 def _own_errors(case: Case, few: dict[str, QuantizedLayer]) -> dict[str, NoiseSums]:

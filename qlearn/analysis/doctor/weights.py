@@ -61,9 +61,7 @@ def _sizes(layer: QuantizedLayer) -> NDArray[np.float64]:
     return np.asarray(layer.node.params["weight"].flatten(1).abs().double().numpy())
 
 
-def _dead(
-    case: Case, layer: QuantizedLayer, alive: NDArray[np.bool_], dead: list[DeadInput]
-) -> Iterator[Finding]:
+def _dead(case: Case, layer: QuantizedLayer, alive: NDArray[np.bool_], dead: list[DeadInput]) -> Iterator[Finding]:
     if not dead:
         return
     sizes = _sizes(layer)
@@ -74,10 +72,13 @@ def _dead(
     if not hit.any():
         return
     times = float((whole[hit] / needed[hit]).max())
-    owners = tuple(one.channel for one in dead if one.weight_share > faults.DEAD_SHARE) or tuple(o.channel for o in dead)
+    owners = tuple(one.channel for one in dead if one.weight_share > faults.DEAD_SHARE) or tuple(
+        o.channel for o in dead
+    )
     many = f"{len(owners)} dead channel{'s' * (len(owners) > 1)}"
     where = "the per-tensor range" if per_tensor else f"the ranges of {int(hit.sum())} output channels"
-    text = f"{layer.node.name}: {many} that it reads set {where} of its weights {times:.0f} times too wide"
+    verb = "set" if len(owners) > 1 else "sets"
+    text = f"{layer.node.name}: {many} that it reads {verb} {where} of its weights {times:.0f} times too wide"
     evidence = {"times": times, "dead": float(len(owners)), "ranges": float(hit.sum())}
     remedies = (per_channel_weights(case), equalized(case, dead=True)) if per_tensor else (dead_zeroed(case),)
     yield Finding("dead_channels", layer.node.name, text, 0.99, evidence, channels=owners, remedies=remedies)
@@ -100,8 +101,8 @@ def _unequal(case: Case, layer: QuantizedLayer, alive: NDArray[np.bool_], any_de
         return
     ratio = float(largest.max() / np.median(largest))
     text = (
-        f"{layer.node.name}: its channels are very unequal: the largest is {ratio:.0f} times the median, and {share:.0%} of "
-        f"them get fewer than {faults.FEW_STEPS} steps of the one scale"
+        f"{layer.node.name}: its channels are very unequal: the largest is {ratio:.0f} times the median, "
+        f"and {share:.0%} of them get fewer than {faults.FEW_STEPS} steps of the one scale"
     )
     evidence = {"largest_over_median": ratio, "share_of_channels": share}
     remedies = (per_channel_weights(case), equalized(case, dead=any_dead))
@@ -128,8 +129,8 @@ def _second_grid(case: Case, layer: QuantizedLayer) -> Iterator[Finding]:
         return
     levels = max(round(float(np.abs(rows[row]).max() / step)) for row, step in steps if step)
     text = (
-        f"{layer.node.name}: its weights lie on a grid of at most {levels} steps from zero already, and the new grid is "
-        f"another one: they are rounded twice, by up to {error:.2f} of a step"
+        f"{layer.node.name}: its weights lie on a grid of at most {levels} steps from zero already, "
+        f"and the new grid is another one: they are rounded twice, by up to {error:.2f} of a step"
     )
     remedies = (Remedy("start from the float weights"), Remedy("keep their grid: Node.attrs['weight_qparams']"))
     evidence = {"levels": float(levels), "error_in_steps": error}
@@ -171,8 +172,13 @@ def _bias(case: Case, layer: QuantizedLayer) -> Iterator[Finding]:
         return
     worst = float(off.max())
     coarse = float(np.max(step)) > float(layer.output.scale)
-    why = "its steps S_x S_w are too coarse" if coarse else "it is not what the float bias rounds to (too few bits, an overflow?)"
-    text = f"{layer.node.name}: the bias of {len(channels)} of {len(exact)} channels is off by up to {worst:.3g} steps of the output: {why}"
+    why = (
+        "its steps S_x S_w are too coarse"
+        if coarse
+        else "it is not what the float bias rounds to (too few bits, an overflow?)"
+    )
+    text = f"{layer.node.name}: the bias of {len(channels)} of {len(exact)} channels is off by up to {worst:.3g} steps "
+    text += f"of the output: {why}"
     evidence = {"steps": worst, "channels": float(len(channels))}
     again = made_again(case, "quantize again: int32 biases in steps of S_x S_w")
     yield Finding("coarse_bias", layer.node.name, text, 0.99, evidence, channels=channels, remedies=(again,))

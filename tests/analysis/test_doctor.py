@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import qlearn as ql
+from qlearn.analysis.doctor import faults
 from qlearn.analysis.doctor.answers import classes_in
 from qlearn.analysis.doctor.case import sample
 from qlearn.analysis.doctor.diagnose import told_apart
-from qlearn.analysis.doctor.faults import FAULTS, SEVERITIES
+from qlearn.analysis.doctor.faults import FAULTS, SEVERITIES, fault_table
 from qlearn.analysis.doctor.finding import MOST_OF_A_KIND, Finding, Gain
 from qlearn.analysis.doctor.inputs import first_layer
 from qlearn.analysis.doctor.weights import grid_of
@@ -25,6 +27,7 @@ from qlearn.zoo.models.families import FAMILIES, family
 
 needs_data = pytest.mark.skipif("QLEARN_DATA" not in os.environ, reason="QLEARN_DATA is not set")
 FOUND: dict[str, bool] = {}
+BOOK = Path(__file__).parents[2] / "book"
 
 
 @pytest.mark.parametrize("what", BROKEN)
@@ -176,6 +179,15 @@ def test_a_useless_network_is_an_error_not_a_warning():
     (finding,) = ql.diagnose(net, data, recipe=two_bits, images=32).findings
     assert (finding.fault, finding.severity, finding.site) == ("few_bits", "error", "all layers")
     assert finding.best_gain > 30
+
+
+def test_the_book_says_what_the_code_does():
+    page = (BOOK / "doctor.md").read_text(encoding="utf-8")
+    assert fault_table() in page
+    results = json.loads((BOOK.parent / "notebooks" / "results" / "doctor_margins.json").read_text(encoding="utf-8"))
+    for sign, row in results["signs"].items():
+        assert row["limit"] == getattr(faults, sign)
+        assert f"| `{sign}` | {row['limit']:g} | {row['worst healthy']:.3g} | {row['where']} |" in page
 
 
 def test_symptoms_are_told_from_causes():

@@ -150,7 +150,8 @@ def _distance(means: Tensor, squares: Tensor) -> float:
 def _mismatch(case: Case, site: str, layer: FirstLayer, x: Tensor, seen: tuple[float, float]) -> Finding:
     what = "The evaluation pictures" if site == "pictures" else "The calibration pictures"
     here = _distance(*layer.per_picture(x))
-    causes = {cause: _distance(*layer.per_picture(mend(x))) for cause, mend in _corrections(case.preprocess).items()}
+    corrections = _corrections(case.preprocess, x.shape[1])
+    causes = {cause: _distance(*layer.per_picture(mend(x))) for cause, mend in corrections.items()}
     cause = min(causes, key=lambda name: causes[name], default=None)
     off, wide = seen
     text = (
@@ -167,10 +168,10 @@ def _mismatch(case: Case, site: str, layer: FirstLayer, x: Tensor, seen: tuple[f
     return Finding("wrong_normalisation", site, text, sure, evidence, remedies=(remedy,))
 
 
-def _corrections(stored: Preprocess | None) -> dict[str, Callable[[Tensor], Tensor]]:
+def _corrections(stored: Preprocess | None, channels: int) -> dict[str, Callable[[Tensor], Tensor]]:
     """Usual mistakes, each with what undoes it."""
-    mean, std = _columns(stored.mean, stored.std) if stored is not None else _columns((0.5,) * 3, (0.5,) * 3)
-    net_mean, net_std = _columns(*_IMAGENET)
+    rule = ((0.5,) * 3, (0.5,) * 3) if stored is None else (stored.mean, stored.std)
+    mean, std, net_mean, net_std = _columns(channels, *rule, *_IMAGENET)
 
     def right(pixels: Tensor) -> Tensor:
         return (pixels - mean) / std
@@ -188,8 +189,10 @@ def _corrections(stored: Preprocess | None) -> dict[str, Callable[[Tensor], Tens
     }
 
 
-def _columns(*values: tuple[float, ...]) -> tuple[Tensor, ...]:
-    return tuple(torch.tensor(value).reshape(-1, 1, 1) for value in values)
+def _columns(channels: int, *values: tuple[float, ...]) -> tuple[Tensor, ...]:
+    """One number for each colour; their mean where the input has not three channels."""
+    columns = [torch.tensor(value).reshape(-1, 1, 1) for value in values]
+    return tuple(one if channels == len(one) else one.mean() for one in columns)
 
 
 def colours_told_apart(layer: FirstLayer | None, x: Tensor) -> bool:

@@ -23,6 +23,7 @@ from qlearn.analysis.doctor.finding import MOST_OF_A_KIND, Finding, Gain
 from qlearn.analysis.doctor.inputs import first_layer
 from qlearn.analysis.doctor.weights import grid_of
 from qlearn.errors import DataError, GraphError
+from qlearn.graph.equalize import cross_layer_equalize
 from qlearn.zoo.models.families import FAMILIES, family
 
 needs_data = pytest.mark.skipif("QLEARN_DATA" not in os.environ, reason="QLEARN_DATA is not set")
@@ -256,7 +257,7 @@ BAD = {
     "no pictures": (lambda d: (d["net"], []), NO_PICTURES, DataError, "there are none"),
     "an iterator that is used up": (lambda d: (d["net"], iter(())), {"table": {}}, DataError, "used up"),
     "nothing to calibrate on": (lambda d: (d["net"], d["x"]), {}, DataError, "calibration="),
-    "labels of another length": (lambda d: (d["quantized"], [(d["x"], np.arange(3))]), {}, DataError, "8 pictures, but"),
+    "too few labels": (lambda d: (d["quantized"], [(d["x"], np.arange(3))]), {}, DataError, "8 pictures, but"),
     "NaN": (lambda d: (d["quantized"], [d["x"], d["nan"]]), {}, DataError, "1 of 9 hold NaN"),
     "infinite": (lambda d: (d["quantized"], [d["nan"].nan_to_num(torch.inf)]), {}, DataError, "NaN or Inf"),
     "no network": (lambda d: (nn.Conv2d(3, 4, 3), d["x"]), {}, GraphError, "got Conv2d"),
@@ -283,6 +284,18 @@ def test_an_integer_model_needs_its_own_float_network():
     integer = ql.quantize_model(folded, ql.Recipe(), table).to_integer()
     with pytest.raises(GraphError, match="other layers than the integer model"):
         ql.diagnose(integer, data, reference=ql.load("tiny_mobilenet")[0])
+    equalized = cross_layer_equalize(folded)
+    repaired = ql.quantize_model(equalized, ql.Recipe(), ql.calibrate(equalized, data.calibration, ql.Recipe()))
+    assert ql.diagnose(repaired, data, images=16, measure=False).healthy
+    with pytest.raises(GraphError, match="not those of the float network, rounded"):
+        ql.diagnose(repaired.to_integer(), data, reference=folded)
+
+
+@pytest.mark.parametrize("parts", [{"weights": None}, {"activations": None}, {"weights": None, "activations": None}])
+def test_parts_in_float_are_no_fault(parts):
+    net, data = ql.load("tiny_resnet")
+    diagnosis = ql.diagnose(net, data, recipe=ql.Recipe(**parts), images=16)
+    assert diagnosis.healthy, diagnosis
 
 
 def test_samples_are_drawn_from_all_batches():

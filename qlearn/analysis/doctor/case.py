@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.integer.layers import SHARING_OPS
 from qlearn.integer.model import IntegerModel
+from qlearn.numbers.affine import dequantize
 from qlearn.pipeline.calibrate import calibrate, input_of
 from qlearn.pipeline.quantize import quantize_model
 from qlearn.pipeline.recipe import Recipe, TensorRecipe
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 BATCH = 32
 """Pictures that run at once."""
+
+SAME_WEIGHTS = 0.5
+"""Share of a layer's weights that must be within a step of the float network's, or it is not the same network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +91,8 @@ class Case:
         Stored with the network.
     outputs : ndarray or None
         What the caller's runtime returned for the pictures.
+    biases_may_move : bool
+        An integer model may have been repaired: its biases need not be those of the float network.
     """
 
     name: str
@@ -100,7 +106,7 @@ class Case:
     images_calibrated: int | None = None
     preprocess: Preprocess | None = None
     outputs: NDArray[Any] | None = None
-    done: dict[str, Any] = field(default_factory=dict)
+    biases_may_move: bool = False
 
     def remade(self, model: FloatModel, recipe: Recipe) -> QuantizedModel:
         """Quantize another float network, or by another recipe, on the calibration pictures at hand."""
@@ -132,6 +138,7 @@ def open_case(
     common: dict[str, Any] = {
         "name": model.name, "pictures": pictures, "calibration": calibration, "calibrated_on": calibrated_on,
         "images_calibrated": counted, "preprocess": model.preprocess,
+        "biases_may_move": isinstance(model, IntegerModel),
         "outputs": None if outputs is None else _checked_outputs(outputs, pictures),
     }  # fmt: skip
     if quantized is None:
@@ -235,7 +242,22 @@ def beside(integer: IntegerModel, reference: FloatModel) -> QuantizedModel:
         QuantizedLayer(node, mine.output, mine.weight, mine.weight_qparams, _int32(mine), mine.clamp)
         for node, mine in zip(fused.nodes, integer.layers, strict=True)
     ]
+    for layer in layers:
+        _check_weights(integer.name, layer)
     return QuantizedModel(fused, tuple(layers))
+
+
+def _check_weights(network: str, layer: QuantizedLayer) -> None:
+    """Rounding moves a weight by a step at most: equalized or retrained weights are those of another network."""
+    if layer.weight is None or layer.weight_qparams is None:
+        return
+    kept, scale = dequantize(layer.weight, layer.weight_qparams), torch.from_numpy(layer.weight_qparams.scale.copy())
+    steps = (kept - layer.node.params["weight"]).abs().flatten(1) / scale.reshape(-1, 1)
+    if float((steps <= 1.01).double().mean()) < SAME_WEIGHTS:
+        raise GraphError(
+            f"{network}: the weights of {layer.node.name!r} are not those of the float network, rounded. "
+            "Was it equalized or trained further? Give the float network that was quantized, or leave reference= out"
+        )
 
 
 def _int32(layer: IntegerLayer) -> NDArray[np.int32] | None:

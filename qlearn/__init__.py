@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CalibrationTable": "qlearn.pipeline.calibrate",
     "Calibrator": "qlearn.calibrators.spec",
     "CalibratorSpec": "qlearn.calibrators.spec",
-    "CalibrationTable": "qlearn.pipeline.calibrate",
     "ClipRange": "qlearn.numbers.qparams",
     "Comparison": "qlearn.analysis.compare",
     "Engine": "qlearn.engines.spec",
@@ -31,6 +31,7 @@ _HOMES = {
     "StreamingHistogram": "qlearn.numbers.histogram",
     "TensorRecipe": "qlearn.pipeline.recipe",
     "Trait": "qlearn.calibrators.spec",
+    "absorb_high_bias": "qlearn.graph.high_bias",
     "calibrate": "qlearn.pipeline.calibrate",
     "calibrate_many": "qlearn.pipeline.calibrate",
     "calibrator": "qlearn.registry",
@@ -39,8 +40,12 @@ _HOMES = {
     "check_environment": "qlearn.classroom.environment",
     "check_scheme": "qlearn.testing",
     "compare_calibrators": "qlearn.analysis.compare",
+    "correct_bias": "qlearn.repair.correct_bias",
+    "cross_layer_equalize": "qlearn.graph.equalize",
+    "dead_channels": "qlearn.graph.dead",
     "dequantize": "qlearn.numbers.affine",
     "engine": "qlearn.registry",
+    "equalize_noise": "qlearn.repair.equalize_noise",
     "evaluate": "qlearn.analysis.evaluate",
     "export_litert": "qlearn.export.litert",
     "export_onnx": "qlearn.export.onnx",
@@ -54,10 +59,12 @@ _HOMES = {
     "quantize": "qlearn.numbers.affine",
     "quantize_model": "qlearn.pipeline.quantize",
     "register": "qlearn.registry",
+    "repair_ladder": "qlearn.analysis.ladder",
     "scheme": "qlearn.registry",
     "sqnr_db": "qlearn.analysis.metrics",
     "trace": "qlearn.graph.trace",
     "unregister": "qlearn.registry",
+    "zero_dead_inputs": "qlearn.graph.dead",
 }
 
 __all__ = [*sorted(_HOMES)]  # noqa: PLE0604  (strings, one per name)
@@ -78,6 +85,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from qlearn.analysis.compare import Comparison, compare_calibrators
     from qlearn.analysis.evaluate import Evaluation, evaluate
+    from qlearn.analysis.ladder import repair_ladder
     from qlearn.analysis.metrics import sqnr_db
     from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
     from qlearn.classroom.environment import check_environment
@@ -86,8 +94,11 @@ if TYPE_CHECKING:
     from qlearn.export.litert import export_litert
     from qlearn.export.litert_import import import_litert
     from qlearn.export.onnx import export_onnx
+    from qlearn.graph.dead import dead_channels, zero_dead_inputs
+    from qlearn.graph.equalize import cross_layer_equalize
     from qlearn.graph.fold import fold_batch_norm
     from qlearn.graph.fuse import fuse_activations
+    from qlearn.graph.high_bias import absorb_high_bias
     from qlearn.graph.model import FloatModel
     from qlearn.graph.preprocess import Preprocess
     from qlearn.graph.trace import trace
@@ -101,6 +112,8 @@ if TYPE_CHECKING:
     from qlearn.pipeline.recipe import LayerRecipe, Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
     from qlearn.registry import calibrator, engine, plugins, register, scheme, unregister
+    from qlearn.repair.correct_bias import correct_bias
+    from qlearn.repair.equalize_noise import equalize_noise
     from qlearn.schemes.base import Scheme, SchemeSpec
     from qlearn.testing import check_calibrator, check_scheme
     from qlearn.zoo.load import load

@@ -12,7 +12,7 @@ import qlearn
 PACKAGE = Path(qlearn.__file__).parent
 ROOMS = [
     "errors", "progress", "numbers", "schemes", "calibrators", "engines", "hookspecs", "builtins", "registry", "graph",
-    "integer", "pipeline", "analysis", "export", "zoo", "testing", "viz", "report", "classroom", "cli",
+    "integer", "pipeline", "repair", "analysis", "export", "zoo", "testing", "viz", "report", "classroom", "cli",
 ]  # fmt: skip
 MAY_DRAW = {"viz", "report", "classroom", "cli"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__")

@@ -1,4 +1,4 @@
-"""The ``qlearn`` command: quantize, compare, export, info, plugins, fetch. One module each; argparse here."""
+"""The ``qlearn`` command: quantize, compare, repair, export, info, plugins, fetch. One module each; argparse here."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from qlearn import __version__
+from qlearn.cli import repair_options
 from qlearn.errors import QLearnError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_quantize(commands)
     _add_compare(commands)
+    repair_options.add_parser(commands, MODEL_HELP, _add_own)
     _add_export(commands)
     _add_info(commands)
     _add_plugins(commands)

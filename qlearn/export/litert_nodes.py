@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlearn.export.litert_graph import LiteGraph, LiteOperator, LiteTensor
+    from qlearn.integer.layers import Limit
 
 MAX_PRODUCTS = 2**36
 """Multiplications for one picture in one layer: a hundred times what the largest layers of VGG-16 need."""
@@ -132,7 +133,7 @@ class Importer:
         self.layers.append(layer)
         self.holds[index], self.shapes[layer.name] = layer, shape
 
-    def clamp(self, operator: LiteOperator, output: QParams) -> tuple[int, int] | None:
+    def clamp(self, operator: LiteOperator, output: QParams) -> tuple[Limit, Limit] | None:
         """Return the codes of a fused activation."""
         number = int(operator.options.get("fusedActivationFunction", 0))
         if number not in ACTIVATIONS:

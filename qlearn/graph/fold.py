@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from qlearn.graph.absorb import absorb
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from qlearn.graph.model import FloatModel, Node
 
 UNPADDED = (0, 0, 0, 0)
+
+
+class OutputStatistics(NamedTuple):
+    """What a folded batch norm knew about the output of its layer, before any activation. Take apart by name or order.
+
+    ``mean`` is β and ``std`` is |γ| √(σ² / (σ² + ε)), each of shape (C,), float32.
+    The second factor is 1 for most channels, and 0 for one that never moves.
+    """
+
+    mean: Tensor
+    std: Tensor
 
 
 def fold_batch_norm(model: FloatModel) -> FloatModel:
@@ -33,6 +43,9 @@ def fold_batch_norm(model: FloatModel) -> FloatModel:
        with weights a and biases c, which runs on integers like any other.
 
     A batch norm over (N, features) or (N, C, L) with no layer to fold into stays as it is.
+
+    Mean and standard deviation of the batch norm's output stay with the layer that now computes it (ways 1 and 3), as
+    ``attrs["bn"]``, an `OutputStatistics`: high-bias absorption and analytic bias correction need them.
 
     Parameters
     ----------
@@ -97,7 +110,15 @@ def _folded_back(layer: Node, norm: Node) -> Node:
     factor, offset = _factor_and_offset(norm)
     weight, bias = _weight_and_bias(layer)
     per_output = factor.reshape(-1, *[1] * (weight.ndim - 1))
-    return replace(layer, params=_float32(weight * per_output, bias * factor + offset))
+    folded = layer.with_attrs(bn=_statistics(norm))
+    return folded.with_weights(**_float32(weight * per_output, bias * factor + offset))
+
+
+def _statistics(norm: Node) -> OutputStatistics:
+    """Mean and standard deviation of what a batch norm puts out; a channel with variance 0 never moves."""
+    gamma, beta, variance = (norm.params[key].double() for key in ("weight", "bias", "running_var"))
+    std = gamma.abs() * torch.sqrt(variance / (variance + norm.attrs["eps"]))
+    return OutputStatistics(beta.float(), std.float())
 
 
 def _folded_forward(norm: Node, layer: Node) -> Node:
@@ -107,14 +128,14 @@ def _folded_forward(norm: Node, layer: Node) -> Node:
     grouped = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1)
     factor, offset = (values.reshape(groups, 1, -1, 1) for values in (factor, offset))
     constant = (grouped * offset).sum(dim=(2, 3)).flatten()
-    return replace(
-        layer, inputs=norm.inputs, params=_float32((grouped * factor).reshape(weight.shape), bias + constant)
-    )
+    params = _float32((grouped * factor).reshape(weight.shape), bias + constant)
+    return replace(layer, inputs=norm.inputs).with_weights(**params)
 
 
 def _depthwise(norm: Node) -> Node:
     factor, offset = _factor_and_offset(norm)
-    attrs = {"stride": (1, 1), "padding": UNPADDED, "dilation": (1, 1), "groups": len(factor)}
+    attrs: dict[str, Any] = {"stride": (1, 1), "padding": UNPADDED, "dilation": (1, 1), "groups": len(factor)}
+    attrs["bn"] = _statistics(norm)
     return replace(norm, op="conv2d", attrs=attrs, params=_float32(factor.reshape(-1, 1, 1, 1), offset))
 
 

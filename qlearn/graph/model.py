@@ -33,7 +33,8 @@ class Node:
     inputs : tuple of str
         Names of the nodes whose outputs it reads.
     attrs : mapping
-        What is fixed: strides, padding, a fused clamp ``(lo, hi)``.
+        What is fixed: strides, padding, a fused clamp ``(lo, hi)``, two numbers or two tensors of shape (C,).
+        ``"bn"`` of a folded layer is what its batch norm knew about its output, see `fold_batch_norm`.
     params : mapping of Tensor, float32
         What was learned: weight, bias, batch-norm statistics.
     """
@@ -47,6 +48,11 @@ class Node:
     def with_attrs(self, **attrs: Any) -> Node:
         """Return a node with some attributes changed."""
         return replace(self, attrs={**self.attrs, **attrs})
+
+    def with_weights(self, **params: Tensor) -> Node:
+        """Return a node with some parameters changed; a grid on which the old weights lay no longer holds."""
+        attrs = {key: value for key, value in self.attrs.items() if key != "weight_qparams"}
+        return replace(self, attrs=attrs, params={**self.params, **params})
 
     def __repr__(self) -> str:
         shapes = "".join(f", {key}{list(value.shape)}" for key, value in self.params.items())

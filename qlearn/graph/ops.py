@@ -49,8 +49,8 @@ def batch_norm(node: Node, inputs: Sequence[Tensor]) -> Tensor:
 
 
 def clamp(node: Node, inputs: Sequence[Tensor]) -> Tensor:
-    """ReLU is clamp(0, inf), ReLU6 is clamp(0, 6)."""
-    return inputs[0].clamp(*node.attrs["clamp"])
+    """ReLU is clamp(0, inf), ReLU6 is clamp(0, 6); equalized, each channel has limits of its own."""
+    return _clamped(inputs[0], node)
 
 
 def add(node: Node, inputs: Sequence[Tensor]) -> Tensor:
@@ -177,7 +177,24 @@ def pad_spatial(x: Tensor, padding: Padding) -> Tensor:
     return F.pad(x, (left, right, top, bottom)) if any(padding) else x
 
 
+def channel_axis(ndim: int) -> int:
+    """Return the axis of the channels: 1 of (N, C, H, W), the last of (N, C) and (N, L, C)."""
+    return 1 if ndim == 4 else -1
+
+
+def along_channels(values: Tensor, ndim: int) -> Tensor:
+    """Reshape one number per channel, shape (C,), so that it broadcasts over a value with `ndim` axes."""
+    shape = [1] * ndim
+    shape[channel_axis(ndim)] = -1
+    return values.reshape(shape)
+
+
 def _clamped(y: Tensor, node: Node) -> Tensor:
     """Apply the fused clamp to a tensor that the caller has just made: in place, which saves a copy of it."""
     limits: Any = node.attrs.get("clamp")
-    return y if limits is None else y.clamp_(*limits)
+    if limits is None:
+        return y
+    if not any(isinstance(limit, Tensor) for limit in limits):
+        return y.clamp_(*limits)
+    low, high = (along_channels(torch.as_tensor(limit, dtype=y.dtype).reshape(-1), y.ndim) for limit in limits)
+    return torch.clamp(y, low, high)

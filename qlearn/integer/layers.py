@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qlearn.numbers.qparams import QParams
 
     Limit = int | NDArray[np.integer[Any]]
+    Real = float | NDArray[np.float32]
 
 INT64_EXACT = 2**53
 """Sums are computed in float64, which is exact up to here: the bound of 64-bit accumulators."""
@@ -83,7 +84,7 @@ def run_layer(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]
     return np.asarray(np.clip(codes, low, high).astype(layer.output.dtype))
 
 
-def code_limits(clamp: tuple[float, float], qparams: QParams) -> tuple[int, int]:
+def code_limits(clamp: tuple[Real, Real], qparams: QParams) -> tuple[Limit, Limit]:
     """Return the codes of a real clamp: Z + round(limit / S), halves away from zero, inside [qmin, qmax].
 
     Examples
@@ -91,17 +92,19 @@ def code_limits(clamp: tuple[float, float], qparams: QParams) -> tuple[int, int]
     >>> from qlearn.numbers.qparams import QParams
     >>> code_limits((0.0, 6.0), QParams(0.05, -100, -128, 127))
     (-100, 20)
+    >>> code_limits((0.0, np.float32([6.0, 1.5])), QParams(0.05, -100, -128, 127))
+    (-100, array([ 20, -70], dtype=int32))
     """
-    codes = []
-    for limit, outermost in zip(clamp, (qparams.qmin, qparams.qmax), strict=True):
-        if np.isinf(limit):
-            codes.append(outermost)
-            continue
-        with np.errstate(over="ignore"):  # a limit that is infinitely many steps away clips nothing
-            steps = np.float64(np.float32(limit) / qparams.scale)
-        rounded = np.sign(steps) * np.floor(np.abs(steps) + 0.5)
-        codes.append(int(np.clip(int(qparams.zero_point) + rounded, qparams.qmin, qparams.qmax)))
-    return codes[0], codes[1]
+    low, high = clamp
+    return _code_limit(low, qparams, qparams.qmin), _code_limit(high, qparams, qparams.qmax)
+
+
+def _code_limit(limit: Real, qparams: QParams, outermost: int) -> Limit:
+    with np.errstate(over="ignore"):  # a limit that is infinitely many steps away clips nothing
+        steps = np.asarray(np.float32(limit) / qparams.scale, np.float64)
+    rounded = np.sign(steps) * np.floor(np.abs(steps) + 0.5)
+    codes = np.where(np.isinf(steps), outermost, np.clip(int(qparams.zero_point) + rounded, qparams.qmin, qparams.qmax))
+    return int(codes) if codes.ndim == 0 else codes.astype(np.int32)
 
 
 def check_accumulator(layer: IntegerLayer, x: QParams) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlearn.graph.model import Node
+    from qlearn.integer.layers import Limit
     from qlearn.numbers.qparams import ClipRange
     from qlearn.pipeline.recipe import Recipe, TensorRecipe
 
@@ -149,8 +150,7 @@ def _scaled_like_its_input(
 
 def _quantized_layer(node: Node, outputs: Mapping[str, QParams | None], recipe: Recipe) -> QuantizedLayer:
     output = outputs[node.name]
-    clamp = node.attrs.get("clamp")
-    layer = QuantizedLayer(node, output, clamp=None if clamp is None or output is None else code_limits(clamp, output))
+    layer = QuantizedLayer(node, output, clamp=None if output is None else _clamp_codes(node, output))
     choice = recipe.for_layer(node.name).weights
     if node.op not in WEIGHTED_OPS or choice is None:
         return layer
@@ -164,6 +164,14 @@ def _quantized_layer(node: Node, outputs: Mapping[str, QParams | None], recipe: 
     weight = quantize(node.params["weight"], qparams).numpy()
     codes = None if bias is None or x is None else bias_codes(bias, x.scale, qparams.scale)
     return replace(layer, weight=weight, weight_qparams=qparams, bias=codes)
+
+
+def _clamp_codes(node: Node, output: QParams) -> tuple[Limit, Limit] | None:
+    """The codes of a fused clamp; tensors (one limit per channel) become arrays."""
+    if node.attrs.get("clamp") is None:
+        return None
+    low, high = (limit if isinstance(limit, float) else np.asarray(limit, np.float32) for limit in node.attrs["clamp"])
+    return code_limits((low, high), output)
 
 
 def weight_qparams(

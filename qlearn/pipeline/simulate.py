@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from qlearn.errors import GraphError
-from qlearn.graph.ops import FLOAT_OPS
+from qlearn.graph.ops import FLOAT_OPS, along_channels
 from qlearn.integer.layers import SHARING_OPS, IntegerLayer
 from qlearn.integer.model import IntegerModel
 from qlearn.numbers.affine import dequantize, quantize
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
     from qlearn.graph.model import FloatModel, Node
     from qlearn.graph.preprocess import Preprocess
+    from qlearn.integer.layers import Limit
     from qlearn.numbers.qparams import QParams
+
+FLOAT_ATTRS = frozenset({"clamp", "bn", "weight_qparams"})
+"""Attributes of a float node that no integer layer needs: it has codes instead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +47,8 @@ class QuantizedLayer:
         None where its output stays in float.
     weight, weight_qparams, bias : integer array, QParams and int32 array, or None
         None where its weights stay in float.
-    clamp : (int, int) or None
-        Codes of a fused ReLU or ReLU6.
+    clamp : (int, int), two int arrays of shape (C,), or None
+        Codes of a fused ReLU or ReLU6; one pair per channel where equalization has moved the 6 of a ReLU6.
     """
 
     node: Node
@@ -52,7 +56,7 @@ class QuantizedLayer:
     weight: NDArray[Any] | None = None
     weight_qparams: QParams | None = None
     bias: NDArray[np.int32] | None = None
-    clamp: tuple[int, int] | None = None
+    clamp: tuple[Limit, Limit] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,7 @@ class QuantizedModel:
         Tensor
             The dequantized value of the output, float32.
         """
-        return self._real(self._run(x, lambda layer, value: watch and watch(layer.node, _real(layer, value))))
+        return self._real(self._run(x, lambda layer, value: watch and watch(layer.node, to_real(layer, value))))
 
     def codes(self, x: Tensor) -> dict[str, Tensor]:
         """Return the codes at every quantized site, by name, as integer tensors."""
@@ -149,7 +153,7 @@ class QuantizedModel:
         with torch.no_grad():
             for layer in self.layers:
                 inputs = [(by_name[name], values[name]) for name in layer.node.inputs]
-                value = _run_layer(layer, inputs) if inputs else _quantized(x.to(torch.float32), layer.output)
+                value = run_layer(layer, inputs) if inputs else to_codes(x.to(torch.float32), layer.output)
                 values[layer.node.name] = value
                 watch(layer, value)
                 for name in layer.node.inputs:
@@ -159,14 +163,17 @@ class QuantizedModel:
         return values[self.model.output]
 
     def _real(self, value: Tensor) -> Tensor:
-        return _real(next(layer for layer in self.layers if layer.node.name == self.model.output), value)
+        return to_real(next(layer for layer in self.layers if layer.node.name == self.model.output), value)
 
     def __repr__(self) -> str:
         return f"QuantizedModel {self.name}: {len(self.layers)} layers, {self.weight_bytes} bytes of weights"
 
 
-def _run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]]) -> Tensor:
-    """On integers where everything is quantized; on real numbers elsewhere."""
+def run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]]) -> Tensor:
+    """Return the value of a layer from those of its inputs: codes where its output is quantized, else real numbers.
+
+    On integers where everything is quantized; on real numbers elsewhere.
+    """
     node = layer.node
     sources = [(value, source.output) for source, value in inputs if source.output is not None]
     on_integers = len(sources) == len(inputs) and _has_integer_weights(layer)
@@ -174,12 +181,19 @@ def _run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]
         codes = EXACT_OPS[node.op](layer, sources)
         if node.op in SHARING_OPS and layer.clamp is None:
             return codes
-        return codes.clamp(*(layer.clamp or (layer.output.qmin, layer.output.qmax)))
+        return _clamped(codes, layer.clamp or (layer.output.qmin, layer.output.qmax))
     params = dict(node.params)
     if layer.weight is not None and layer.weight_qparams is not None:
         params["weight"] = dequantize(layer.weight, layer.weight_qparams)
-    real = FLOAT_OPS[node.op](replace(node, params=params), [_real(source, value) for source, value in inputs])
-    return _quantized(real, layer.output)
+    real = FLOAT_OPS[node.op](replace(node, params=params), [to_real(source, value) for source, value in inputs])
+    return to_codes(real, layer.output)
+
+
+def _clamped(codes: Tensor, limits: tuple[Limit, Limit]) -> Tensor:
+    if isinstance(limits[0], int) and isinstance(limits[1], int):
+        return codes.clamp(limits[0], limits[1])
+    low, high = (torch.as_tensor(limit, dtype=codes.dtype).reshape(-1) for limit in limits)
+    return codes.clamp(along_channels(low, codes.ndim), along_channels(high, codes.ndim))
 
 
 def _has_integer_weights(layer: QuantizedLayer) -> bool:
@@ -187,14 +201,15 @@ def _has_integer_weights(layer: QuantizedLayer) -> bool:
     return "weight" not in layer.node.params or layer.weight is not None
 
 
-def _quantized(real: Tensor, qparams: QParams | None) -> Tensor:
-    """Codes as floats, or the real values where they stay in float."""
+def to_codes(real: Tensor, qparams: QParams | None) -> Tensor:
+    """Return codes as floats, or the real values where they stay in float."""
     if qparams is None:
         return real
     return quantize(real, qparams).to(torch.float32)
 
 
-def _real(layer: QuantizedLayer, value: Tensor) -> Tensor:
+def to_real(layer: QuantizedLayer, value: Tensor) -> Tensor:
+    """Return real values of a layer's output, whether it is codes or real already."""
     return value if layer.output is None else (value - int(layer.output.zero_point)).float() * float(layer.output.scale)
 
 
@@ -208,7 +223,7 @@ def _integer_layer(layer: QuantizedLayer, network: str) -> IntegerLayer:
         raise GraphError(
             f"{network}: the recipe leaves the weights of {node.name!r} in float, so there is no integer model"
         )
-    attrs = {key: value for key, value in node.attrs.items() if key != "clamp"}
+    attrs = {key: value for key, value in node.attrs.items() if key not in FLOAT_ATTRS}
     op = node.op
     if op in ("float", "batch_norm"):
         op, attrs = (

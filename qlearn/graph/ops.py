@@ -50,7 +50,8 @@ def batch_norm(node: Node, inputs: Sequence[Tensor]) -> Tensor:
 
 def clamp(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     """ReLU is clamp(0, inf), ReLU6 is clamp(0, 6); equalized, each channel has limits of its own."""
-    return _clamped(inputs[0], node)
+    x = inputs[0]
+    return x if node.attrs.get("clamp") is None else torch.clamp(x, *_limits(node, x))
 
 
 def add(node: Node, inputs: Sequence[Tensor]) -> Tensor:
@@ -191,10 +192,12 @@ def along_channels(values: Tensor, ndim: int) -> Tensor:
 
 def _clamped(y: Tensor, node: Node) -> Tensor:
     """Apply the fused clamp to a tensor that the caller has just made: in place, which saves a copy of it."""
-    limits: Any = node.attrs.get("clamp")
-    if limits is None:
-        return y
+    return y if node.attrs.get("clamp") is None else y.clamp_(*_limits(node, y))
+
+
+def _limits(node: Node, y: Tensor) -> Any:
+    """Both ends of a node's clamp: two numbers, or two tensors that broadcast over the channels of y."""
+    limits = node.attrs["clamp"]
     if not any(isinstance(limit, Tensor) for limit in limits):
-        return y.clamp_(*limits)
-    low, high = (along_channels(torch.as_tensor(limit, dtype=y.dtype).reshape(-1), y.ndim) for limit in limits)
-    return torch.clamp(y, low, high)
+        return limits
+    return [along_channels(torch.as_tensor(limit, dtype=y.dtype).reshape(-1), y.ndim) for limit in limits]

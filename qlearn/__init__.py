@@ -34,16 +34,20 @@ _HOMES = {
     "absorb_high_bias": "qlearn.graph.high_bias",
     "calibrate": "qlearn.pipeline.calibrate",
     "calibrate_many": "qlearn.pipeline.calibrate",
+    "calibrate_without_pictures": "qlearn.pipeline.without_pictures",
+    "calibration_size_curve": "qlearn.analysis.calibration_data",
     "calibrator": "qlearn.registry",
     "check": "qlearn.classroom.exercises",
     "check_calibrator": "qlearn.testing",
     "check_environment": "qlearn.classroom.environment",
     "check_scheme": "qlearn.testing",
+    "compare_calibration_sets": "qlearn.analysis.calibration_data",
     "compare_calibrators": "qlearn.analysis.compare",
     "correct_bias": "qlearn.repair.correct_bias",
     "cross_layer_equalize": "qlearn.graph.equalize",
     "dead_channels": "qlearn.graph.dead",
     "dequantize": "qlearn.numbers.affine",
+    "distill_pictures": "qlearn.pipeline.distill",
     "engine": "qlearn.registry",
     "equalize_noise": "qlearn.repair.equalize_noise",
     "evaluate": "qlearn.analysis.evaluate",
@@ -61,6 +65,7 @@ _HOMES = {
     "register": "qlearn.registry",
     "repair_ladder": "qlearn.analysis.ladder",
     "scheme": "qlearn.registry",
+    "select_calibration_set": "qlearn.pipeline.select",
     "sqnr_db": "qlearn.analysis.metrics",
     "trace": "qlearn.graph.trace",
     "unregister": "qlearn.registry",
@@ -83,6 +88,7 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from qlearn.analysis.calibration_data import calibration_size_curve, compare_calibration_sets
     from qlearn.analysis.compare import Comparison, compare_calibrators
     from qlearn.analysis.evaluate import Evaluation, evaluate
     from qlearn.analysis.ladder import repair_ladder
@@ -108,9 +114,12 @@ if TYPE_CHECKING:
     from qlearn.numbers.histogram import StreamingHistogram
     from qlearn.numbers.qparams import ClipRange, QParams
     from qlearn.pipeline.calibrate import CalibrationTable, calibrate, calibrate_many
+    from qlearn.pipeline.distill import distill_pictures
     from qlearn.pipeline.quantize import quantize_model
     from qlearn.pipeline.recipe import LayerRecipe, Recipe, TensorRecipe
+    from qlearn.pipeline.select import select_calibration_set
     from qlearn.pipeline.simulate import QuantizedModel
+    from qlearn.pipeline.without_pictures import calibrate_without_pictures
     from qlearn.registry import calibrator, engine, plugins, register, scheme, unregister
     from qlearn.repair.correct_bias import correct_bias
     from qlearn.repair.equalize_noise import equalize_noise

@@ -30,15 +30,17 @@ MOST_ROUNDS = 50
 
 
 def select_calibration_set(
-    model: FloatModel, pictures: Iterable[Any], count: int, *, by: str = "clusters", seed: int = 0
+    model: FloatModel, pictures: Iterable[Any], count: int, *, by: str = "ranges", seed: int = 0
 ) -> NDArray[np.int64]:
     """Choose pictures to calibrate on by the statistics of their activations, without labels.
 
     One pass notes, for every picture and site, mean, standard deviation, smallest and largest value
     (`picture_statistics`); each is then scaled to standard deviation 1 over the pool.
 
-    - ``"clusters"``: k-means makes `count` groups of pictures that are alike; the one nearest to the middle of each group
-      is chosen. Every kind of picture is there, rare ones too.
+    - ``"ranges"``: one picture after the other, always the one that widens the ranges of the chosen ones most,
+      summed over sites. A few pictures then reach nearly as far as the pool does, which is what counts at 8 bits.
+    - ``"clusters"``: k-means makes `count` groups of pictures that are alike; the one nearest to the middle of each
+      group is chosen. Every kind of picture is there, rare ones too.
     - ``"match"``: one picture after the other, always the one that brings the average of the chosen ones nearest to
       the average of the pool. Rare pictures are as rare as they are.
 
@@ -51,9 +53,9 @@ def select_calibration_set(
     count : int
         How many to choose.
     by : str
-        ``"clusters"`` or ``"match"``.
+        ``"ranges"``, ``"clusters"`` or ``"match"``.
     seed : int
-        Where k-means starts. ``"match"`` needs none.
+        Where ``"clusters"`` starts. The others need none.
 
     Returns
     -------
@@ -80,17 +82,34 @@ def select_calibration_set(
     >>> [place >= 9 for place in chosen.tolist()]           # one of the nine, one of the three
     [False, True]
     """
-    if by not in _RULES:
-        raise CalibrationError(f"select by {' or '.join(map(repr, _RULES))}: got {by!r}")
-    if isinstance(count, bool) or not hasattr(count, "__index__") or count < 1:
-        raise CalibrationError(f"count is a whole number of 1 or more: got {count!r}")
-    statistics = picture_statistics(model, pictures)
+    _check(count, by)  # before the pass
+    return choose_pictures(picture_statistics(model, pictures), count, by=by, seed=seed)
+
+
+def choose_pictures(statistics: Features, count: int, *, by: str = "ranges", seed: int = 0) -> NDArray[np.int64]:
+    """Choose as `select_calibration_set` does, from statistics that are at hand: several sets from one pass.
+
+    Parameters
+    ----------
+    statistics : ndarray, shape (pictures, sites, 4)
+        From `picture_statistics`.
+    count, by, seed
+        As for `select_calibration_set`, and so are result and errors.
+    """
+    _check(count, by)
     if count > len(statistics):
         raise CalibrationError(
             f"cannot choose {count} of {len(statistics)} pictures: ask for fewer, or calibrate on all of them"
         )
     features = standardized(statistics.reshape(len(statistics), -1))
     return np.sort(_RULES[by](features, int(count), seed))
+
+
+def _check(count: Any, by: str) -> None:
+    if by not in _RULES:
+        raise CalibrationError(f"select by {', '.join(map(repr, _RULES))}: got {by!r}")
+    if isinstance(count, bool) or not hasattr(count, "__index__") or count < 1:
+        raise CalibrationError(f"count is a whole number of 1 or more: got {count!r}")
 
 
 def picture_statistics(model: FloatModel, batches: Iterable[Any]) -> Features:
@@ -201,12 +220,27 @@ def _by_matching(features: Features, count: int, seed: int) -> NDArray[np.int64]
     return np.flatnonzero(~free).astype(np.int64)
 
 
+def _by_ranges(features: Features, count: int, seed: int) -> NDArray[np.int64]:
+    """Greedy: whoever moves the smallest and largest values of the chosen ones outward most."""
+    by_site = features.reshape(len(features), -1, len(STATISTICS))
+    outward = np.concatenate([-by_site[:, :, 2], by_site[:, :, 3]], axis=1)
+    reach = outward.min(axis=0)
+    free = np.ones(len(features), bool)
+    for _ in range(count):
+        gain = np.maximum(outward, reach).sum(axis=1)
+        best = int(np.where(free, gain, -np.inf).argmax())
+        free[best] = False
+        reach = np.maximum(reach, outward[best])
+    return np.flatnonzero(~free).astype(np.int64)
+
+
 def _squared_distances(points: Features, centres: Features) -> Features:
     """One row per point, one column per centre; a loop over centres, so that memory stays points x features."""
     return np.stack([((points - centre) ** 2).sum(axis=1) for centre in centres], axis=1)
 
 
 _RULES: dict[str, Callable[[Features, int, int], NDArray[np.int64]]] = {
+    "ranges": _by_ranges,
     "clusters": _by_clusters,
     "match": _by_matching,
 }

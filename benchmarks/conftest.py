@@ -1,7 +1,6 @@
-"""Let the benchmarks import the networks beside them, and what the tests have for ONNX Runtime."""
+"""Let the benchmarks import the networks beside them."""
 
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+sys.path.insert(0, str(Path(__file__).parent))

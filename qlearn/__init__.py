@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ActivationStudy": "qlearn.analysis.activations",
     "CalibrationTable": "qlearn.pipeline.calibrate",
     "Calibrator": "qlearn.calibrators.spec",
     "CalibratorSpec": "qlearn.calibrators.spec",
@@ -18,20 +19,26 @@ _HOMES = {
     "Comparison": "qlearn.analysis.compare",
     "Engine": "qlearn.engines.spec",
     "EngineSpec": "qlearn.engines.spec",
+    "ErrorBudget": "qlearn.analysis.budget",
     "Evaluation": "qlearn.analysis.evaluate",
     "FloatModel": "qlearn.graph.model",
     "IntegerModel": "qlearn.integer.model",
+    "Landscape": "qlearn.analysis.landscape",
     "LayerRecipe": "qlearn.pipeline.recipe",
+    "LayerTable": "qlearn.analysis.layers",
     "Preprocess": "qlearn.graph.preprocess",
     "QParams": "qlearn.numbers.qparams",
     "QuantizedModel": "qlearn.pipeline.simulate",
     "Recipe": "qlearn.pipeline.recipe",
     "Scheme": "qlearn.schemes.base",
     "SchemeSpec": "qlearn.schemes.base",
+    "Sensitivity": "qlearn.analysis.sensitivity",
     "StreamingHistogram": "qlearn.numbers.histogram",
     "TensorRecipe": "qlearn.pipeline.recipe",
     "Trait": "qlearn.calibrators.spec",
     "absorb_high_bias": "qlearn.graph.high_bias",
+    "activation_study": "qlearn.analysis.activations",
+    "analyze": "qlearn.analysis.layers",
     "calibrate": "qlearn.pipeline.calibrate",
     "calibrate_many": "qlearn.pipeline.calibrate",
     "calibrate_without_pictures": "qlearn.pipeline.without_pictures",
@@ -50,6 +57,7 @@ _HOMES = {
     "distill_pictures": "qlearn.pipeline.distill",
     "engine": "qlearn.registry",
     "equalize_noise": "qlearn.repair.equalize_noise",
+    "error_budget": "qlearn.analysis.budget",
     "evaluate": "qlearn.analysis.evaluate",
     "export_litert": "qlearn.export.litert",
     "export_onnx": "qlearn.export.onnx",
@@ -59,6 +67,7 @@ _HOMES = {
     "hookimpl": "qlearn.hookspecs",
     "import_litert": "qlearn.export.litert_import",
     "load": "qlearn.zoo.load",
+    "loss_landscape": "qlearn.analysis.landscape",
     "plugins": "qlearn.registry",
     "quantize": "qlearn.numbers.affine",
     "quantize_model": "qlearn.pipeline.quantize",
@@ -66,9 +75,11 @@ _HOMES = {
     "repair_ladder": "qlearn.analysis.ladder",
     "scheme": "qlearn.registry",
     "select_calibration_set": "qlearn.pipeline.select",
+    "sensitivity": "qlearn.analysis.sensitivity",
     "sqnr_db": "qlearn.analysis.metrics",
     "trace": "qlearn.graph.trace",
     "unregister": "qlearn.registry",
+    "with_activation": "qlearn.analysis.activations",
     "zero_dead_inputs": "qlearn.graph.dead",
 }
 
@@ -88,11 +99,16 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from qlearn.analysis.activations import ActivationStudy, activation_study, with_activation
+    from qlearn.analysis.budget import ErrorBudget, error_budget
     from qlearn.analysis.calibration_data import calibration_size_curve, compare_calibration_sets
     from qlearn.analysis.compare import Comparison, compare_calibrators
     from qlearn.analysis.evaluate import Evaluation, evaluate
     from qlearn.analysis.ladder import repair_ladder
+    from qlearn.analysis.landscape import Landscape, loss_landscape
+    from qlearn.analysis.layers import LayerTable, analyze
     from qlearn.analysis.metrics import sqnr_db
+    from qlearn.analysis.sensitivity import Sensitivity, sensitivity
     from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
     from qlearn.classroom.environment import check_environment
     from qlearn.classroom.exercises import check

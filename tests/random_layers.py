@@ -129,9 +129,17 @@ def linear3(rng, clamps=True):
     return (layer, [(x[:rows].reshape(rows // 3, 3, -1), q)]) if rows else linear3(rng, clamps)
 
 
+def _shape(rng, channels, side):
+    """Channels, height and width; often one channel, or one pixel."""
+    pixel = rng.random() < 0.1
+    return (
+        1 if rng.random() < 0.1 else int(rng.integers(1, channels)),
+        *(1 if pixel else int(v) for v in rng.integers(1, side, 2)),
+    )
+
+
 def _picture(rng):
-    shape = (int(rng.integers(1, 4)), int(rng.integers(1, 17)), *(int(v) for v in rng.integers(1, 40, 2)))
-    return codes(rng, shape)
+    return codes(rng, (int(rng.integers(1, 4)), *_shape(rng, 17, 40)))
 
 
 def _two(rng, op, output, clamps, broadcast=False):
@@ -169,7 +177,7 @@ def concat(rng, clamps=False, same_scale=False):
 
 
 def mean(rng, clamps=False):
-    x = codes(rng, (16, int(rng.integers(1, 256)), *(int(v) for v in rng.integers(1, 12, 2))))
+    x = codes(rng, (16, *_shape(rng, 256, 12)))
     q = qparams(rng)
     out = q if rng.random() < 0.2 else qparams(rng, float(q.scale) * 0.4, exact=q.scale)
     return IntegerLayer("y", "mean", ("x",), out, attrs={"axes": (2, 3), "keepdim": bool(rng.random() < 0.5)}), [(x, q)]

@@ -13,6 +13,7 @@ PACKAGE = Path(qlearn.__file__).parent
 ROOMS = [
     "errors", "progress", "numbers", "schemes", "calibrators", "engines", "hookspecs", "builtins", "registry", "graph",
     "integer", "pipeline", "repair", "analysis", "export", "zoo", "testing", "viz", "report", "classroom", "cli",
+    "__main__",
 ]  # fmt: skip
 MAY_DRAW = {"viz", "report", "classroom", "cli"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__")

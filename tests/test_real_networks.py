@@ -87,3 +87,25 @@ def test_bundled_networks_are_good_and_survive(name, at_least):
     assert at_least <= floating.accuracy <= 0.97
     assert evaluation.accuracy >= floating.accuracy - 0.01
     assert evaluation.sqnr_db > 25
+
+
+@pytest.mark.realdata
+@pytest.mark.slow
+@needs_data
+def test_mobilenet_is_mended_per_tensor_without_training(capsys):
+    """A short ladder: 100 photographs to repair on, 200 to measure on. `qlearn repair` measures on all 650."""
+    network, data = ql.load("mobilenet_v1_0.25")
+    recipes = {"per_tensor": ql.Recipe(weights=ql.TensorRecipe(scheme="symmetric_restricted"))}
+    ladder, _ = ql.repair_ladder(
+        ql.fold_batch_norm(network),
+        recipes,
+        calibration=data.calibration.subset(100),
+        evaluation=data.evaluation.subset(200),
+        rungs={"per_tensor": [(), ("dead inputs zeroed", "noise equalized", "bias corrected")]},
+    )
+    with capsys.disabled():
+        print(f"\n{ladder}")
+    floating, as_it_is, mended = ladder.rungs
+    assert as_it_is.accuracy < 0.02
+    assert mended.accuracy > floating.accuracy - 0.06
+    assert mended.agreement > 0.8

@@ -19,6 +19,9 @@ TINY = ql.QParams(1e-30, 0, -128, 127)
 PER_CHANNEL = ql.QParams([0.5, 1.0], [0, 0], -4, 3, axis=0)
 X = np.linspace(-2, 3, 50)
 PICTURES = np.zeros((3, 4, 4, 3), np.uint8)
+ODD = [float("inf"), float("-inf"), float("nan"), 0.0, -3.0, 40.0]
+SITES = [f"blocks.{i}.depthwise.conv" for i in range(6)]
+RANGES = np.stack([-np.arange(5.0), np.arange(5.0) / 2], axis=1)
 DB = {"input": 46.4, "weight": 46.8, "bias": 97.5, "accumulator": float("inf"), "requantization": 44.8}
 
 DRAWINGS = {
@@ -56,6 +59,30 @@ DRAWINGS = {
     "spread": lambda: viz.spread([1, 2, 4], {"a": ([2, 3, 4], [1, 2, 3], [3, 4, 5]), "b": ([1] * 3,) * 3}),
     "spread of one": lambda: viz.spread([1], {"a": ([2], [1], [3])}, title="t"),
     "spread of nothing": lambda: viz.spread([], {}),
+    "sqnr": lambda: viz.layer_sqnr(["a", "b"], [40.0, 3.0], [41.0, 12.0], title="t"),
+    "sqnr of odd values": lambda: viz.layer_sqnr(SITES, ODD, ODD),
+    "sqnr of nothing": lambda: viz.layer_sqnr([], []),
+    "rmse": lambda: viz.layer_rmse(["a", "b"], [0.289, 30.0], [0.2, 12.0], title="t"),
+    "rmse of odd values": lambda: viz.layer_rmse(SITES, ODD, ODD),
+    "rmse of nothing": lambda: viz.layer_rmse([], []),
+    "budget": lambda: viz.budget_bars(["a", "b"], {p: [0.2, 0.0] for p in ("weights", "input", "bias", "mine")}),
+    "budget of odd values": lambda: viz.budget_bars(SITES, {"weights": [float("nan")] * 6}, title="t"),
+    "budget of nothing": lambda: viz.budget_bars([], {}),
+    "sensitivity": lambda: viz.sensitivity_bars(["a", "b"], [1.0, 40.0], whole=0.5, title="t"),
+    "sensitivity of odd values": lambda: viz.sensitivity_bars(SITES, ODD, whole=float("inf")),
+    "sensitivity of nothing": lambda: viz.sensitivity_bars([], []),
+    "channels": lambda: viz.channel_ranges({"before": RANGES, "after": RANGES * 0.1}, steps=7, title="t"),
+    "channels that are zero": lambda: viz.channel_ranges({"a": RANGES * 0}),
+    "channels of nothing": lambda: viz.channel_ranges({}),
+    "no channels": lambda: viz.channel_ranges({"a": RANGES[:0]}),
+    "surface": lambda: viz.loss_surface([-1, 0, 1], np.outer([4, 1, 9], [3, 1, 2]), {"float": (0, 0)}, title="t"),
+    "surface that is flat": lambda: viz.loss_surface([0, 1], [[2.0, 2.0], [2.0, 2.0]]),
+    "surface of zeros": lambda: viz.loss_surface([0, 1], np.zeros((2, 2))),
+    "surface with holes": lambda: viz.loss_surface([-1, 0, 1], [[np.inf, 5, np.nan], [3, 0.1, 8], [9, 1e30, 2]]),
+    "surface of holes": lambda: viz.loss_surface([0, 1], np.full((2, 2), np.inf)),
+    "loss line": lambda: viz.loss_line([0, 1], {"a": [1, 2], "b": [3, 4]}, {"float": (0, 1)}, title="t"),
+    "loss line with a hole": lambda: viz.loss_line([0, 1], {"a": [1, float("inf")]}),
+    "loss line of nothing": lambda: viz.loss_line([], {}),
     "ways": lambda: viz.ptq_beside_qat(title="t"),
     "ways without a title": viz.ptq_beside_qat,
     "one output": lambda: viz.one_output([[4, 0], [3, 6]], [[4, -2], [1, 3]], [[16, 0], [3, 18]], {"sum": "37"}),
@@ -123,6 +150,17 @@ REFUSED = {
     "spread: 'a' has 2 rows; mean, smallest and largest": lambda: viz.spread([1], {"a": ([1], [1])}),
     "spread: 'largest' has 2 values, 1 are expected": lambda: viz.spread([1], {"a": ([1], [1], [1, 2])}),
     "spread: at most 4 series": lambda: viz.spread([1], {name: ([1], [1], [1]) for name in "abcde"}),
+    "layer_sqnr: 'own' has 1 values for 2 sites": lambda: viz.layer_sqnr(["a", "b"], [1, 2], [1]),
+    "layer_rmse: 'total' has 1 values": lambda: viz.layer_rmse(["a", "b"], [1]),
+    "sensitivity_bars: 'alone' has 1 values": lambda: viz.sensitivity_bars(["a", "b"], [1]),
+    "budget_bars: 'bias' has 1 values": lambda: viz.budget_bars(["a", "b"], {"bias": [1]}),
+    "x, y, z cannot be told apart": lambda: viz.budget_bars(["a"], {name: [1] for name in "xyz"}),
+    "'a' has shape .3,.; .channels, 2. is": lambda: viz.channel_ranges({"a": [1, 2, 3]}),
+    "at most 3 tensors": lambda: viz.channel_ranges(dict.fromkeys("abcd", RANGES)),
+    "loss of shape .2, 3.": lambda: viz.loss_surface([0, 1], np.ones((2, 3))),
+    "at most 3 marks": lambda: viz.loss_surface([0, 1], np.ones((2, 2)), dict.fromkeys("abcd", (0, 0))),
+    "at most 3 lines": lambda: viz.loss_line([0], {name: [1] for name in "abcd"}),
+    "loss_line: 'a' has 1 values, 2 are": lambda: viz.loss_line([0, 1], {"a": [1]}),
     "one_output takes three matrices of one shape": lambda: viz.one_output([[1]], [[1, 2]], [[1]], {}),
     "look at 'bias'": lambda: viz.convolution_errors({key: 1.0 for key in DB if key != "bias"}),
     "look at 'luck'": lambda: viz.convolution_errors(DB | {"luck": 1.0}),
@@ -140,6 +178,19 @@ REFUSED = {
 def test_refuses(message):
     with pytest.raises(QLearnError, match=message):
         REFUSED[message]()
+
+
+def test_what_the_bars_show_is_what_was_given():
+    ax = viz.layer_sqnr(["a", "b", "c"], [40.0, 3.0, float("inf")], [41.0, 12.0, float("inf")])
+    assert [patch.get_width() for patch in ax.patches[:3]] == [40.0, 3.0, 0.0]
+    assert [text.get_text() for text in ax.texts] == ["40.0", "3.0", "exact"]
+    assert ax.yaxis_inverted()
+    stacked = viz.budget_bars(["a"], {"weights": [0.25], "rounding": [0.75]})
+    assert [(patch.get_x(), patch.get_width()) for patch in stacked.patches[:2]] == [(0.0, 25.0), (25.0, 75.0)]
+    line = viz.layer_rmse(["a"], [1.0])
+    assert line.lines[0].get_xdata()[0] == pytest.approx(12**-0.5)
+    surface = viz.loss_surface([-1, 1], [[1, 2], [3, 4]], {"float": (-1, 1)})  # first direction is upwards
+    assert (surface.lines[0].get_xdata()[0], surface.lines[0].get_ydata()[0]) == (1, -1)
 
 
 def test_slider_is_one_block_of_html():

@@ -1,4 +1,4 @@
-"""The ``qlearn`` command: quantize, compare, repair, export, info, plugins, fetch. One module each; argparse here."""
+"""The ``qlearn`` command, one module for each of its own commands; argparse and nothing heavy here."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from qlearn import __version__
-from qlearn.cli import repair_options
+from qlearn.cli import analyze, repair_options
+from qlearn.cli.options import MODEL_HELP, add_own
 from qlearn.errors import QLearnError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  (argparse has no public name for it)
+    from qlearn.cli.options import Commands
 
-MODEL_HELP = "a zoo name (see `qlearn info`), a saved .qlearn file, or package.module:callable"
 CALIBRATORS = ["minmax", "moving_average", "mean_std", "percentile", "percentile:percent=99.9"]
 CALIBRATORS += ["percentile:of=tails", "entropy", "mse"]
 
@@ -52,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_quantize(commands)
     _add_compare(commands)
-    repair_options.add_parser(commands, MODEL_HELP, _add_own)
+    analyze.add_parser(commands)
+    repair_options.add_parser(commands, MODEL_HELP, add_own)
     _add_export(commands)
     _add_info(commands)
     _add_plugins(commands)
@@ -90,7 +91,7 @@ def _add_quantize(commands: Commands) -> None:
     )
     group.add_argument("--policy", choices=("fixed", "float32"), default="fixed", help="how sums come back to 8 bits")
     group.add_argument("--strict", action="store_true", help="refuse layers that would stay in float")
-    _add_own(parser)
+    add_own(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--images", type=int, metavar="N", help="evaluate on N pictures only")
     group.add_argument("--output", metavar="FILE", help="save the integer model (of the last --weights)")
@@ -122,25 +123,11 @@ def _add_compare(commands: Commands) -> None:
     group.add_argument("--weight-bits", type=int, default=8, metavar="N", help="2 to 16")
     group.add_argument("--activation-scheme", default="affine", metavar="NAME", help="scheme of the activations")
     group.add_argument("--activation-bits", type=int, default=8, metavar="N", help="2 to 16")
-    _add_own(parser)
+    add_own(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--images", type=int, metavar="N", help="evaluate on N pictures only")
     group.add_argument("--json", action="store_true", help="one JSON document on standard output")
     parser.set_defaults(run=_run_compare)
-
-
-def _add_own(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("your own network and pictures")
-    group.add_argument("--checkpoint", metavar="FILE", help="safetensors file for package.module:callable")
-    group.add_argument("--data", metavar="FOLDER", help="pictures to evaluate on")
-    group.add_argument("--labels", metavar="CSV", help="columns file,label; without it, no accuracy")
-    group.add_argument("--calibration", metavar="FOLDER", help="pictures to calibrate on; if not given, some of --data")
-    group.add_argument(
-        "--calibration-images", type=int, metavar="N", help="calibrate on N pictures; 200 of your own if not given"
-    )
-    group.add_argument(
-        "--preprocess", metavar="RULE", help="size=224,mean=0.485:0.456:0.406,std=0.229:0.224:0.225,resize=256"
-    )
 
 
 def _add_export(commands: Commands) -> None:

@@ -48,7 +48,7 @@ def _rows(model: FloatModel, data: Splits, arguments: argparse.Namespace) -> Ite
     logits = logits_of(folded, data.evaluation, "float")
     float_row = evaluate(lambda batch: batch, _pairs(logits, data), name="float")
     yield Evaluation(**{**vars(float_row), "weight_bytes": folded.weight_bytes})
-    recipes = [_recipe(granularity, arguments) for granularity in arguments.weights]
+    recipes = [recipe_of(granularity, arguments) for granularity in arguments.weights]
     calibrated = calibrate(folded, data.calibration, recipes[0])
     for granularity, recipe in zip(arguments.weights, recipes, strict=True):
         quantized = quantize_model(folded, recipe, calibrated, strict=arguments.strict)
@@ -78,7 +78,8 @@ def _check_output(arguments: argparse.Namespace) -> None:
         raise MissingDataError(f"--output {arguments.output}: its folder does not exist")
 
 
-def _recipe(granularity: str, arguments: argparse.Namespace) -> Recipe:
+def recipe_of(granularity: str, arguments: argparse.Namespace) -> Recipe:
+    """Return the recipe that the options of a command line ask for."""
     activations = TensorRecipe(
         scheme=arguments.activation_scheme,
         bits=arguments.activation_bits,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from qlearn.errors import ExportError
 from qlearn.export.litert_build import LiteBuilder, refuse
 from qlearn.export.litert_layers import emit
 from qlearn.export.litert_write import lite_bytes
+from qlearn.integer.checks import multiplier
+from qlearn.integer.files import write_whole
 
 if TYPE_CHECKING:
     import os
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
 PROFILES = ("litert_reference", "xnnpack")
 """The profiles that a .tflite file can promise."""
+
+LARGEST_RATIO, LARGEST_RATIO_OF_A_SUM = 2.0**8, 2.0**14
+"""Output steps of one input step (or product of steps), up to which LiteRT was found to compute what a profile says."""
 
 
 def export_litert(model: IntegerModel, path: str | os.PathLike[str]) -> None:
@@ -53,25 +55,30 @@ def export_litert(model: IntegerModel, path: str | os.PathLike[str]) -> None:
             f"model.with_policy({PROFILES[1]!r}) (the default interpreter) or with_policy({PROFILES[0]!r})"
         )
     content = lite_bytes(litert_graph(model))
-    try:
-        Path(path).write_bytes(content)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror})") from error
+    write_whole(path, content, ExportError)
 
 
 def litert_graph(model: IntegerModel) -> LiteGraph:
     """Return what the file says, as plain values."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    first = model.layers[0]
-    zeros = np.full((1, *model.input_shape), int(first.output.zero_point), first.output.dtype)
-    model.run_codes(zeros, watch=lambda layer, codes: shapes.update({layer.name: codes.shape}))
+    _check_multipliers(model)
     if model.policy == "xnnpack":
         _check_means(model)
-    builder = LiteBuilder()
-    sites = {first.name: builder.site(first.name, shapes[first.name], first.output, first.name)}
+    builder, first = LiteBuilder(), model.layers[0]
+    sites = {first.name: builder.site(first.name, (1, *model.input_shape), first.output, first.name)}
     for layer in model.layers[1:]:
-        sites[layer.name] = emit(builder, layer, [sites[name] for name in layer.inputs], shapes[layer.name])
+        shape = model.site_shapes[layer.name]
+        if shape is None:
+            raise refuse(layer, f"it runs in float ({layer.attrs.get('reason', 'no integer kernel')}). Replace it")
+        sites[layer.name] = emit(builder, layer, [sites[name] for name in layer.inputs], shape)
     return builder.graph([sites[first.name]], [sites[model.output]], model.name)
+
+
+def _check_multipliers(model: IntegerModel) -> None:
+    """Beyond these ratios LiteRT's products wrap around, and its sums end the whole program."""
+    for layer in model.layers[1:]:
+        ratio = multiplier(layer, [model.layer(name).output for name in layer.inputs])
+        if ratio >= (LARGEST_RATIO_OF_A_SUM if layer.op in ("add", "subtract") else LARGEST_RATIO):
+            raise refuse(layer, f"its output has steps {ratio:.3g} times finer than what it is computed from")
 
 
 def _check_means(model: IntegerModel) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from qlearn.errors import ModelFileError, QLearnError
 from qlearn.export.litert_nodes import Importer
 from qlearn.export.litert_ops import IMPORTERS
-from qlearn.export.litert_read import lite_graph
+from qlearn.export.litert_read import is_litert, lite_graph
+from qlearn.integer.checks import check_size
+from qlearn.integer.files import open_model_file
 from qlearn.integer.model import IntegerModel
 from qlearn.integer.profiles import profile_named
 
@@ -48,10 +50,9 @@ def import_litert(
         If there is no such policy.
     """
     profile_named(policy)
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
+    with open_model_file(Path(path)) as file:
+        head = file.read(8)
+        content = head + file.read() if is_litert(head) else head
     try:
         return integer_model(lite_graph(content), policy, Path(path).stem if name is None else name)
     except QLearnError as error:
@@ -72,10 +73,12 @@ def integer_model(graph: LiteGraph, policy: str, name: str) -> IntegerModel:
             outputs = [graph.tensors[index].name for index in operator.outputs if index >= 0]
             raise ModelFileError(f"operator {operator.op} that gives {outputs}: {error}") from error
     output = importer.source(graph.outputs[0])
-    return IntegerModel(
+    model = IntegerModel(
         layers=tuple(importer.layers),
         output=output.name,
         input_shape=importer.shapes[importer.layers[0].name][1:],
         policy=policy,
         name=name,
     )
+    check_size(model.layers, model.site_shapes)
+    return model

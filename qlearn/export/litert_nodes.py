@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +9,8 @@ import numpy as np
 from qlearn.errors import ModelFileError
 from qlearn.export.litert_build import FROM_FILE, TO_FILE, same_padding
 from qlearn.export.litert_graph import ACTIVATIONS, SAME, VALID
-from qlearn.export.litert_read import MAX_ELEMENTS
 from qlearn.integer.layers import IntegerLayer, code_limits
+from qlearn.integer.shapes import output_shape
 from qlearn.numbers.qparams import QParams
 
 if TYPE_CHECKING:
@@ -19,12 +18,6 @@ if TYPE_CHECKING:
 
     from qlearn.export.litert_graph import LiteGraph, LiteOperator, LiteTensor
     from qlearn.integer.layers import Limit
-
-MAX_PRODUCTS = 2**36
-"""Multiplications for one picture in one layer: a hundred times what the largest layers of VGG-16 need."""
-
-LARGEST_SCALE = 2.0**16
-"""Of a tensor, and of the multiplier from an accumulator to codes."""
 
 RANGES = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}
 
@@ -37,6 +30,7 @@ class Importer:
         self.layers: list[IntegerLayer] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.holds: dict[int, IntegerLayer] = {}
+        self._copies: dict[str, int] = {}
         first = graph.tensors[graph.inputs[0]]
         if first.dtype in RANGES:
             self.start(graph.inputs[0], graph.inputs[0])
@@ -100,26 +94,25 @@ class Importer:
             raise ModelFileError(f"a bias of shape {bias.shape} for {outputs} outputs")
         return bias
 
-    def add(
-        self, operator: LiteOperator, op: str, inputs: list[IntegerLayer], shape: tuple[int, ...], **parts: Any
-    ) -> None:
-        """Add the layer of an operator; `shape` is what its output must have, in our layout."""
+    def add(self, operator: LiteOperator, op: str, inputs: list[IntegerLayer], **parts: Any) -> None:
+        """Add the layer of an operator; the shape that its output has must be the one that the file says."""
         if len(operator.outputs) != 1:
             raise ModelFileError(f"{len(operator.outputs)} outputs")
         index = operator.outputs[0]
-        if self.our_shape(index) != shape:
-            raise ModelFileError(f"its output would have the shape {shape}, the file says {self.our_shape(index)}")
         output = self.qparams(index)
         clamp = parts.pop("clamp", None) or self.clamp(operator, output)
-        check_scales([layer.output for layer in inputs], output, parts.get("weight_qparams"), op)
         names = tuple(layer.name for layer in inputs)
-        self.put(index, IntegerLayer(self.free_name(index), op, names, output, clamp=clamp, **parts), shape)
+        layer = IntegerLayer(self.free_name(index), op, names, output, clamp=clamp, **parts)
+        shape = output_shape(layer, [self.shape(x) for x in inputs])
+        if self.our_shape(index) != shape:
+            raise ModelFileError(f"its output would have the shape {shape}, the file says {self.our_shape(index)}")
+        self.put(index, layer, shape)
 
-    def helper(
-        self, name: str, op: str, source: IntegerLayer, shape: tuple[int, ...], attrs: dict[str, Any]
-    ) -> IntegerLayer:
+    def helper(self, name: str, op: str, source: IntegerLayer, attrs: dict[str, Any]) -> IntegerLayer:
         """Add a layer that only moves codes and is no tensor of the file."""
         layer = IntegerLayer(self._unused(name), op, (source.name,), source.output, attrs=attrs)
+        shape = output_shape(layer, [self.shape(source)])
+        assert shape is not None  # nothing that is imported runs in float
         self.layers.append(layer)
         self.shapes[layer.name] = shape
         return layer
@@ -144,7 +137,7 @@ class Importer:
     def our_shape(self, index: int) -> tuple[int, ...]:
         """Return the shape of an activation in our layout."""
         shape = self.tensor(index).shape
-        if not 2 <= len(shape) <= 6 or shape[0] != 1:
+        if not 1 <= len(shape) <= 6 or shape[0] != 1:
             raise ModelFileError(f"tensor {self.tensor(index).name!r} of shape {shape}: qlearn takes a batch of one")
         return our_shape(shape)
 
@@ -157,8 +150,7 @@ class Importer:
         shape = self.shape(layer)
         if len(shape) != 4 or shape[2:] == (1, 1):
             return layer
-        name, moved = f"{layer.name}/channels_last", tuple(shape[axis] for axis in TO_FILE)
-        return self.helper(name, "transpose", layer, moved, {"axes": TO_FILE})
+        return self.helper(f"{layer.name}/channels_last", "transpose", layer, {"axes": TO_FILE})
 
     def check_same_scale(self, operator: LiteOperator, x: IntegerLayer) -> None:
         """Refuse an operator that moves codes to another scale."""
@@ -170,9 +162,11 @@ class Importer:
         return self._unused(self.tensor(index).name or f"tensor {index}")
 
     def _unused(self, name: str) -> str:
-        while name in self.shapes:
-            name += "'"
-        return name
+        candidate = name
+        while candidate in self.shapes:  # counting goes on where it stopped: thousands of tensors may share a name
+            self._copies[name] = self._copies.get(name, 1) + 1
+            candidate = f"{name}_{self._copies[name]}"
+        return candidate
 
 
 def source_and_rest(
@@ -189,47 +183,22 @@ def our_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(shape[axis] for axis in FROM_FILE) if len(shape) == 4 else shape
 
 
-def window_sides(
+def padding_sides(
     kind: int, size: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int], dilation: tuple[int, int]
-) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
-    """Return the padding (top, bottom, left, right) and the height and width of what a window sees.
+) -> tuple[int, int, int, int]:
+    """Return what a kind of padding adds: (top, bottom, left, right).
 
     Examples
     --------
-    >>> window_sides(SAME, (224, 224), (3, 3), (2, 2), (1, 1))
-    ((0, 1, 0, 1), (112, 112))
+    >>> padding_sides(SAME, (224, 224), (3, 3), (2, 2), (1, 1))
+    (0, 1, 0, 1)
     """
-    if kind not in (SAME, VALID) or min(*stride, *dilation, *kernel) < 1 or max(*stride, *dilation) > 2**16:
+    if kind not in (SAME, VALID) or min(*stride, *dilation, *kernel) < 1:
         raise ModelFileError(f"padding {kind}, strides {stride}, dilation {dilation}, window {kernel}")
-    sides = [(0, 0), (0, 0)]
-    if kind == SAME:
-        sides = [same_padding(n, k, s, d) for n, k, s, d in zip(size, kernel, stride, dilation, strict=True)]
-    padded = [n + sum(side) for n, side in zip(size, sides, strict=True)]
-    seen = [(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(padded, kernel, stride, dilation, strict=True)]
-    if min(seen) < 1:
-        raise ModelFileError(f"a window of {kernel} does not fit into {size}")
-    return (*sides[0], *sides[1]), (seen[0], seen[1])
-
-
-def check_work(shape: tuple[int, ...], products: int, padding: tuple[int, int, int, int] = (0, 0, 0, 0)) -> None:
-    """Refuse what would take hours or all memory, as a damaged file may ask for."""
-    if products > MAX_PRODUCTS:
-        raise ModelFileError(f"it needs {products:.3g} multiplications for one picture, more than qlearn runs")
-    top, bottom, left, right = padding
-    padded = (*shape[:2], shape[2] + top + bottom, shape[3] + left + right) if len(shape) == 4 else shape
-    if math.prod(padded) > MAX_ELEMENTS:
-        raise ModelFileError(f"its padded input would have the shape {padded}")
-
-
-def check_scales(inputs: list[QParams], output: QParams, weight: QParams | None, op: str) -> None:
-    """Refuse scales that no trained network has, and that would leave the range of the multipliers."""
-    scales = [float(q.scale) for q in inputs]
-    factor = 1.0 if weight is None else float(weight.scale.max())
-    product = math.prod(scales) if op == "multiply" else max(scales) * factor
-    if max(*scales, factor, float(output.scale)) > LARGEST_SCALE or product / float(output.scale) > LARGEST_SCALE:
-        raise ModelFileError(
-            f"scales {scales}, weights {factor}, output {float(output.scale)} are out of all proportion"
-        )
+    if kind == VALID:
+        return (0, 0, 0, 0)
+    rows, columns = (same_padding(n, k, s, d) for n, k, s, d in zip(size, kernel, stride, dilation, strict=True))
+    return (*rows, *columns)
 
 
 def as_int(values: Any) -> tuple[int, ...]:

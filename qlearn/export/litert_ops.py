@@ -10,7 +10,7 @@ import numpy as np
 from qlearn.errors import ModelFileError
 from qlearn.export import litert_moves as moves
 from qlearn.export.litert_build import FROM_FILE
-from qlearn.export.litert_nodes import Importer, as_int, check_work, source_and_rest, window_sides
+from qlearn.export.litert_nodes import Importer, as_int, padding_sides, source_and_rest
 from qlearn.integer.layers import code_limits
 from qlearn.integer.tables import FIXED_OUTPUTS
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from qlearn.numbers.qparams import QParams
 
     Import = Callable[[Importer, LiteOperator], None]
-
-LARGEST_WINDOW = 2**16
 
 
 def conv2d(importer: Importer, operator: LiteOperator) -> None:
@@ -60,12 +58,11 @@ def linear(importer: Importer, operator: LiteOperator) -> None:
         if rows != 1 or math.prod(shape) != data.shape[1]:
             raise ModelFileError(f"weights of shape {data.shape} for an input of shape {shape}")
         shape = (1, data.shape[1])
-        x = importer.helper(f"{x.name}/row", "reshape", x, shape, {"shape": shape[1:]})
-    if len(shape) == 4 or shape[-1] != data.shape[1]:
+        x = importer.helper(f"{x.name}/row", "reshape", x, {"shape": shape[1:]})
+    if len(shape) == 4:
         raise ModelFileError(f"weights of shape {data.shape} for an input of shape {shape}")
-    check_work(shape, rows * data.size)
     bias = importer.bias(operator, data.shape[0])
-    importer.add(operator, "linear", [x], (*shape[:-1], data.shape[0]), weight=data, weight_qparams=qparams, bias=bias)
+    importer.add(operator, "linear", [x], weight=data, weight_qparams=qparams, bias=bias)
 
 
 def two_inputs(op: str) -> Import:
@@ -74,14 +71,7 @@ def two_inputs(op: str) -> Import:
     def run(importer: Importer, operator: LiteOperator) -> None:
         if len(operator.inputs) != 2:
             raise ModelFileError(f"{len(operator.inputs)} inputs")
-        a, b = (importer.source(index) for index in operator.inputs)
-        if len(importer.shape(a)) != len(importer.shape(b)):
-            raise ModelFileError(f"inputs of shapes {importer.shape(a)} and {importer.shape(b)}")
-        try:
-            shape = np.broadcast_shapes(importer.shape(a), importer.shape(b))
-        except ValueError as error:
-            raise ModelFileError(f"inputs of shapes {importer.shape(a)} and {importer.shape(b)}") from error
-        importer.add(operator, op, [a, b], shape)
+        importer.add(operator, op, [importer.source(index) for index in operator.inputs])
 
     return run
 
@@ -94,15 +84,14 @@ def pool(op: str) -> Import:
         shape, options = importer.shape(x), operator.options
         kernel = (int(options["filterHeight"]), int(options["filterWidth"]))
         stride = (int(options["strideH"]), int(options["strideW"]))
-        if len(shape) != 4 or min(kernel) < 1 or math.prod(kernel) > LARGEST_WINDOW:
+        if len(shape) != 4:
             raise ModelFileError(f"a window of {kernel} for an input of shape {shape}")
         importer.check_same_scale(operator, x)
-        padding, size = window_sides(int(options["padding"]), shape[2:], kernel, stride, (1, 1))
-        check_work(shape, shape[1] * math.prod(size) * math.prod(kernel), padding)
+        padding = padding_sides(int(options["padding"]), shape[2:], kernel, stride, (1, 1))
         attrs: dict[str, Any] = {"kernel": kernel, "stride": stride, "padding": padding}
         if op == "avg_pool2d":
             attrs["count_include_pad"] = False
-        importer.add(operator, op, [x], (*shape[:2], *size), attrs=attrs)
+        importer.add(operator, op, [x], attrs=attrs)
 
     return run
 
@@ -121,9 +110,7 @@ def mean(importer: Importer, operator: LiteOperator) -> None:
         x = importer.in_file_layout(x)
         if ndim == 4 and importer.shape(x)[2:] == (1, 1):
             raise ModelFileError(f"a mean over the axes {axes} of {importer.shape(x)}")
-    sizes = enumerate(importer.shape(x))
-    shape = tuple(1 if axis in axes else size for axis, size in sizes if keepdim or axis not in axes)
-    importer.add(operator, "mean", [x], shape, attrs={"axes": tuple(axes), "keepdim": keepdim})
+    importer.add(operator, "mean", [x], attrs={"axes": tuple(axes), "keepdim": keepdim})
 
 
 def softmax(importer: Importer, operator: LiteOperator) -> None:
@@ -133,7 +120,7 @@ def softmax(importer: Importer, operator: LiteOperator) -> None:
     if len(importer.shape(x)) == 4 or not 0 < beta < 2**20 or x.output.bits > 8:
         raise ModelFileError(f"beta {beta} over {importer.shape(x)}")
     _check_fixed(importer, operator, "softmax")
-    importer.add(operator, "softmax", [x], importer.shape(x), attrs={"beta": beta})
+    importer.add(operator, "softmax", [x], attrs={"beta": beta})
 
 
 def unary(function: str) -> Import:
@@ -144,7 +131,7 @@ def unary(function: str) -> Import:
         if x.output.bits > 8:
             raise ModelFileError("its input has 16 bits, and qlearn has tables for 8")
         _check_fixed(importer, operator, function)
-        importer.add(operator, "unary", [x], importer.shape(x), attrs={"function": function})
+        importer.add(operator, "unary", [x], attrs={"function": function})
 
     return run
 
@@ -155,7 +142,7 @@ def relu(limits: tuple[float, float]) -> Import:
     def run(importer: Importer, operator: LiteOperator) -> None:
         x, _ = source_and_rest(importer, operator, 1)
         importer.check_same_scale(operator, x)
-        importer.add(operator, "clamp", [x], importer.shape(x), clamp=code_limits(limits, x.output))
+        importer.add(operator, "clamp", [x], clamp=code_limits(limits, x.output))
 
     return run
 
@@ -165,14 +152,15 @@ def extremum(which: int) -> Import:
 
     def run(importer: Importer, operator: LiteOperator) -> None:
         x, index = source_and_rest(importer, operator, 2)
-        constant = importer.constant(index[0], (x.output.dtype.name,)).ravel()
-        channels = importer.shape(x)[1 if len(importer.shape(x)) > 2 else -1]
-        if importer.qparams(index[0]) != x.output or constant.size not in (1, channels):
-            raise ModelFileError("its constant has another scale, or another size than one per channel")
+        constant = importer.constant(index[0], (x.output.dtype.name,))
+        channels = importer.shape(x)[1 if len(importer.shape(x)) == 4 else -1]  # the last axis of the file
+        last = constant.shape[-1] if constant.ndim else 1
+        if importer.qparams(index[0]) != x.output or constant.size != last or last not in (1, channels):
+            raise ModelFileError("its constant has another scale, or another shape than one number per channel")
         importer.check_same_scale(operator, x)
-        limit = int(constant[0]) if constant.size == 1 else constant.astype(np.int32)
+        limit = int(constant.ravel()[0]) if last == 1 else constant.ravel().astype(np.int32)
         clamp = (limit, x.output.qmax) if which == 0 else (x.output.qmin, limit)
-        importer.add(operator, "clamp", [x], importer.shape(x), clamp=clamp)
+        importer.add(operator, "clamp", [x], clamp=clamp)
 
     return run
 
@@ -184,13 +172,11 @@ def _convolution(
     shape, kernel = importer.shape(x), weight.shape[2:]
     stride = (int(options["strideH"]), int(options["strideW"]))
     dilation = (int(options["dilationHFactor"]), int(options["dilationWFactor"]))
-    padding, size = window_sides(int(options["padding"]), shape[2:], kernel, stride, dilation)
-    check_work(shape, math.prod(size) * weight.size, padding)
+    padding = padding_sides(int(options["padding"]), shape[2:], kernel, stride, dilation)
     importer.add(
         operator,
         "conv2d",
         [x],
-        (1, weight.shape[0], *size),
         attrs={"stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
         weight=np.ascontiguousarray(weight),
         weight_qparams=qparams,

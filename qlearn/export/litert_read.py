@@ -9,12 +9,10 @@ import numpy as np
 from qlearn.errors import ModelFileError
 from qlearn.export.flatbuffer import Flatbuffer
 from qlearn.export.litert_graph import OPERATIONS, TENSOR_TYPES, LiteGraph, LiteOperator, LiteTensor
+from qlearn.integer.checks import MAX_ELEMENTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-MAX_ELEMENTS = 2**24
-"""Elements of the largest tensor that is read or computed: five times the largest of MobileNet at 224 x 224."""
 
 _NAMES = {operation.code: name for name, operation in OPERATIONS.items()}
 
@@ -40,7 +38,7 @@ def lite_graph(content: bytes) -> LiteGraph:
     ----------
     The public schema of LiteRT, ``schema.fbs``.
     """
-    if content[4:8] != b"TFL3":
+    if not is_litert(content):
         raise ModelFileError(f"not a .tflite file (its identifier is {content[4:8]!r}, not b'TFL3')")
     flat = Flatbuffer(content)
     model = flat.root()
@@ -56,6 +54,17 @@ def lite_graph(content: bytes) -> LiteGraph:
     inputs, outputs = (_indices(flat, graphs[0], slot) for slot in (1, 2))
     _check_indices("the network", (*inputs, *outputs), len(tensors))
     return LiteGraph(tensors, operators, inputs, outputs, flat.text(graphs[0], 4) or "main")
+
+
+def is_litert(head: bytes) -> bool:
+    """Return whether a file that begins with these bytes says that it is a .tflite file.
+
+    Examples
+    --------
+    >>> is_litert(bytes(4) + b"TFL3"), is_litert(b"hello")
+    (True, False)
+    """
+    return head[4:8] == b"TFL3"
 
 
 def _operation(flat: Flatbuffer, table: int) -> str:

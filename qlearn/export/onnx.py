@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from qlearn.errors import ExportError
 from qlearn.export.onnx_build import OnnxBuilder, OnnxEnd, OnnxGraph, Site, check_stored, refuse, stored_zero
 from qlearn.export.onnx_layers import emit
 from qlearn.export.onnx_parts import clamped
 from qlearn.export.onnx_write import onnx_bytes
+from qlearn.integer.files import write_whole
 
 if TYPE_CHECKING:
     import os
@@ -60,10 +58,7 @@ def export_onnx(model: IntegerModel, path: str | os.PathLike[str], *, integers: 
             f"export model.with_policy({PROFILE!r})"
         )
     content = onnx_bytes(onnx_graph(model, integers=integers), model.name, metadata(model))
-    try:
-        Path(path).write_bytes(content)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror})") from error
+    write_whole(path, content, ExportError)
 
 
 def onnx_graph(model: IntegerModel, *, integers: bool = False) -> OnnxGraph:
@@ -82,8 +77,7 @@ def onnx_graph(model: IntegerModel, *, integers: bool = False) -> OnnxGraph:
     >>> int(graph.constants["x:zero_point"])                       # uint8 codes, 128 higher
     128
     """
-    shapes = site_shapes(model)
-    first, builder = model.layers[0], OnnxBuilder()
+    first, builder, shapes = model.layers[0], OnnxBuilder(), model.site_shapes
     check_stored(first)
     if integers:
         begin = OnnxEnd(builder.unique(f"{first.name}:codes"), "uint8", model.input_shape)
@@ -91,28 +85,19 @@ def onnx_graph(model: IntegerModel, *, integers: bool = False) -> OnnxGraph:
     else:
         begin = OnnxEnd(builder.unique("input"), "float32", model.input_shape)
         codes = builder.quantized(begin.name, first.output, first.name)
-    codes = clamped(builder, first, codes, shapes[first.name])
-    sites = {first.name: Site(codes, shapes[first.name], first.output)}
+    shape = (1, *model.input_shape)
+    sites = {first.name: Site(clamped(builder, first, codes, shape), shape, first.output)}
     for layer in model.layers[1:]:
-        sites[layer.name] = emit(builder, layer, [sites[name] for name in layer.inputs], shapes[layer.name])
+        known = shapes[layer.name]
+        if known is None:
+            raise refuse(layer, f"it runs in float ({layer.attrs.get('reason', 'no integer kernel')}). Replace it")
+        sites[layer.name] = emit(builder, layer, [sites[name] for name in layer.inputs], known)
     result = sites[model.output]
     end = OnnxEnd(result.codes, "uint8", result.shape[1:])
     if not integers:
         parameters = builder.parameters(result.codes, float(result.qparams.scale), stored_zero(result.qparams))
         end = OnnxEnd(builder.node("DequantizeLinear", [result.codes, *parameters], "output"), "float32", end.shape)
     return builder.graph([begin], [end])
-
-
-def site_shapes(model: IntegerModel) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every layer's output, for a batch of one."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for layer in model.layers:
-        if layer.op == "float":  # refused before its code runs
-            raise refuse(layer, f"it runs in float ({layer.attrs.get('reason', 'no integer kernel')}). Replace it")
-    first = model.layers[0]
-    zeros = np.full((1, *model.input_shape), int(first.output.zero_point), first.output.dtype)
-    model.run_codes(zeros, watch=lambda layer, codes: shapes.update({layer.name: codes.shape}))
-    return shapes
 
 
 def metadata(model: IntegerModel) -> dict[str, str]:

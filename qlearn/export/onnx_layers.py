@@ -107,8 +107,6 @@ def mean(builder: OnnxBuilder, layer: IntegerLayer, sources: list[Site], shape: 
     x, name = sources[0], layer.name
     ndim = len(x.shape)
     axes = sorted(axis % ndim for axis in layer.attrs.get("axes", (2, 3)))
-    if 0 in axes:
-        raise refuse(layer, "it is a mean over pictures")
     real = builder.real(x)
     if (ndim, axes) != (4, [2, 3]):
         kept = [axis for axis in range(ndim) if axis not in axes]

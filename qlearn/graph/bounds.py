@@ -108,8 +108,10 @@ def _weighted(node: Node, inputs: Sequence[Bounds]) -> Bounds:
         node, params={**node.params, "weight": torch.zeros_like(weight)}, attrs={**node.attrs, "clamp": None}
     )
     bias = run(still, [torch.zeros_like(x.low)])
-    clamp = FLOAT_OPS["clamp"]
-    return Bounds(*(clamp(node, [end + bias]) for end in ends))
+    low, high = (end + bias for end in ends)
+    if node.attrs.get("clamp") is None:
+        return Bounds(low, high)
+    return Bounds(FLOAT_OPS["clamp"](node, [low]), FLOAT_OPS["clamp"](node, [high]))
 
 
 def _batch_norm(node: Node, inputs: Sequence[Bounds]) -> Bounds:

@@ -20,6 +20,7 @@ def by_input(layer: Node, values: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> from qlearn.graph.model import Node
     >>> depthwise = Node("d", "conv2d", ("x",), {"groups": 2}, {"weight": torch.zeros(4, 1, 3, 3)})
     >>> by_input(depthwise, torch.tensor([5, 7])).flatten().tolist()

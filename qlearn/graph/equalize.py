@@ -120,6 +120,15 @@ def scale_channels(model: FloatModel, factors: Tensor) -> FloatModel:
     return model.with_nodes(_scaled(node, classes, factors.double()) for node in model.nodes)
 
 
+def weight_ranges(model: FloatModel) -> dict[str, Tensor]:
+    """Return the largest |weight| of every output channel, shape (O,), of every convolution and linear layer.
+
+    What equalization makes alike; a figure of it before and after shows what was gained.
+    """
+    layers = [node for node in model.nodes if node.op in WEIGHTED]
+    return {node.name: node.params["weight"].abs().flatten(1).amax(dim=1) for node in layers}
+
+
 class _WeightRanges:
     """The largest |weight| of one layer between every two channels, output and input."""
 

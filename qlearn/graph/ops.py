@@ -50,8 +50,7 @@ def batch_norm(node: Node, inputs: Sequence[Tensor]) -> Tensor:
 
 def clamp(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     """ReLU is clamp(0, inf), ReLU6 is clamp(0, 6); equalized, each channel has limits of its own."""
-    x = inputs[0]
-    return x if node.attrs.get("clamp") is None else torch.clamp(x, *_limits(node, x))
+    return torch.clamp(inputs[0], *_limits(node, inputs[0]))
 
 
 def add(node: Node, inputs: Sequence[Tensor]) -> Tensor:
@@ -195,9 +194,10 @@ def _clamped(y: Tensor, node: Node) -> Tensor:
     return y if node.attrs.get("clamp") is None else y.clamp_(*_limits(node, y))
 
 
-def _limits(node: Node, y: Tensor) -> Any:
-    """Both ends of a node's clamp: two numbers, or two tensors that broadcast over the channels of y."""
-    limits = node.attrs["clamp"]
-    if not any(isinstance(limit, Tensor) for limit in limits):
-        return limits
-    return [along_channels(torch.as_tensor(limit, dtype=y.dtype).reshape(-1), y.ndim) for limit in limits]
+def _limits(node: Node, y: Tensor) -> tuple[Any, Any]:
+    """The ends of a clamp: two numbers, or two tensors that broadcast over y."""
+    low, high = node.attrs["clamp"]
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        return low, high
+    low, high = (along_channels(torch.as_tensor(end, dtype=y.dtype).reshape(-1), y.ndim) for end in (low, high))
+    return low, high

@@ -107,7 +107,13 @@ def _symbolic_trace(module: nn.Module, name: str) -> fx.GraphModule:
     inputs = [node.target for node in graph.nodes if node.op == "placeholder" and not node.args]
     if len(inputs) != 1:
         raise UntraceableError(f"{name}: one input tensor expected, forward() takes {inputs}: bind the others first")
-    return fx.GraphModule(tracer.root, graph)
+    try:
+        return fx.GraphModule(tracer.root, graph)
+    except SyntaxError as error:  # torch.fx writes the names of layers into Python code
+        odd = [layer for layer, _ in module.named_modules() if not layer.isprintable() or set(layer) & {'"', "\\"}]
+        raise UntraceableError(
+            f"{name}: torch.fx cannot write code for the layer names {odd}: rename what has line breaks or quotes"
+        ) from error
 
 
 def _run_example(graph_module: fx.GraphModule, example: Tensor, name: str) -> dict[fx.Node, Any]:

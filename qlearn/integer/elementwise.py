@@ -67,7 +67,7 @@ def add_float32(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams, *, s
 def add_xnnpack(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams, *, sign: int = 1) -> Codes:
     """Compute a ± b: both ratios S / S_y are integers over one power of two; rounded once, halves up.
 
-    The larger ratio gets 21 bits.
+    The larger ratio gets 21 bits. Ratios from 256 on XNNPACK leaves to LiteRT's kernels, which is `add_fixed`.
 
     References
     ----------
@@ -81,6 +81,8 @@ def add_xnnpack(a: Codes, b: Codes, qa: QParams, qb: QParams, out: QParams, *, s
     array([1, 2, 0])
     """
     ratios = np.array([qa.scale / out.scale, qb.scale / out.scale], np.float32)
+    if ratios.max() >= 256:
+        return add_fixed(a, b, qa, qb, out, sign=sign)
     shift = min(21 - int(np.frexp(ratios.max())[1]), 62)  # the larger ratio becomes an integer in [2**20, 2**21)
     left, right = np.rint(np.ldexp(ratios.astype(np.float64), shift)).astype(np.int64)
     total = _centred(a, qa) * left + sign * _centred(b, qb) * right

@@ -10,27 +10,31 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from qlearn.errors import ModelFileError, QLearnError
 from qlearn.graph.preprocess import Preprocess
-from qlearn.integer.kernels import KERNELS
+from qlearn.integer.checks import check_size
 from qlearn.integer.layers import IntegerLayer
 from qlearn.integer.model import IntegerModel
 from qlearn.numbers.qparams import QParams
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
 MAGIC = b"\x93QLEARN\n"
 FORMAT_VERSION = 1
 _HEAD = len(MAGIC) + 4 + 32
+LARGEST_FILE = 2**29
+"""Bytes. The weights of the largest convolutional networks take a third of that as int8."""
 
 
 def save(model: IntegerModel, path: str | os.PathLike[str]) -> None:
@@ -61,17 +65,37 @@ def save(model: IntegerModel, path: str | os.PathLike[str]) -> None:
     text = np.frombuffer(json.dumps(graph).encode(), np.uint8)
     np.savez(buffer, allow_pickle=False, graph=text, **arrays)
     body = buffer.getvalue()
+    head = MAGIC + FORMAT_VERSION.to_bytes(4, "little") + hashlib.sha256(body).digest()
+    write_whole(path, head + body, ModelFileError)
+
+
+def write_whole(path: str | os.PathLike[str], content: bytes, refusal: type[QLearnError]) -> None:
+    """Write a file through a temporary one beside it, so that nobody ever finds half of it.
+
+    Parameters
+    ----------
+    path : path-like
+    content : bytes
+    refusal : type
+        The error to raise if it cannot be written.
+    """
     target = Path(path)
-    if target.is_dir() or not target.name:
-        raise ModelFileError(f"{path}: cannot be written (it is a folder): name a file such as net.qlearn")
-    temporary = target.with_name(target.name + ".part")
     try:
-        temporary.write_bytes(MAGIC + FORMAT_VERSION.to_bytes(4, "little") + hashlib.sha256(body).digest() + body)
-        temporary.replace(target)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise ModelFileError(f"{target}: cannot be written ({error.strerror})") from error
+        if target.is_dir() or not target.name:
+            raise refusal(f"{path}: cannot be written (it is a folder): name a file in it")
+        temporary = target.with_name(target.name + ".part")
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        if isinstance(error, QLearnError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise refusal(f"{path}: cannot be written ({reason})") from error
 
 
 def load(path: str | os.PathLike[str]) -> IntegerModel:
@@ -84,36 +108,84 @@ def load(path: str | os.PathLike[str]) -> IntegerModel:
     """
     body = _checked_body(Path(path))
     try:
-        with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ModelFileError(f"{path}: the archive inside is compressed, which qlearn never writes")
-        with np.load(io.BytesIO(body), allow_pickle=False) as contents:
-            arrays = {key: contents[key] for key in contents.files}
-        return _model_from_json(json.loads(bytes(arrays.pop("graph")).decode()), arrays)
+        arrays = _arrays(body)
+        model = _model_from_json(json.loads(bytes(arrays.pop("graph")).decode()), arrays)
+        check_size(model.layers, model.site_shapes)
     except QLearnError as error:
         raise ModelFileError(f"{path}: {error}") from error
     except Exception as error:  # whatever a hostile file provokes, the answer is ours
         raise ModelFileError(
             f"{path}: not a model that this qlearn can read ({type(error).__name__}: {error})"
         ) from error
+    return model
+
+
+@contextlib.contextmanager
+def open_model_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file of bearable size. Pipes and devices, which may never end, are refused.
+
+    Raises
+    ------
+    ModelFileError
+        If it is missing, no regular file, or larger than `LARGEST_FILE`.
+    """
+    try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise ModelFileError(f"{path}: cannot be read (it is a folder or a device)")
+        if size > LARGEST_FILE:
+            raise ModelFileError(f"{path}: {size} bytes, and qlearn reads model files up to {LARGEST_FILE}")
+        with path.open("rb") as file:
+            yield file
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        if isinstance(error, ModelFileError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelFileError(f"{path}: cannot be read ({reason})") from error
 
 
 def _checked_body(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{path}: cannot be read ({error.strerror})") from error
-    if not data.startswith(MAGIC):
-        raise ModelFileError(f"{path}: not a qlearn model file (its first bytes are {data[:8]!r})")
-    version = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 4], "little")
-    if len(data) < _HEAD:
-        raise ModelFileError(f"{path}: truncated after {len(data)} bytes: write it again, or copy it again")
-    if version != FORMAT_VERSION:
-        raise ModelFileError(f"{path}: format {version}, this qlearn reads format {FORMAT_VERSION}: upgrade qlearn")
-    body = data[_HEAD:]
-    if hashlib.sha256(body).digest() != data[_HEAD - 32 : _HEAD]:
+    """What stands behind the head; a file of another kind is not read any further than that."""
+    with open_model_file(path) as file:
+        head = file.read(_HEAD)
+        if not head.startswith(MAGIC):
+            raise ModelFileError(f"{path}: not a qlearn model file (its first bytes are {head[:8]!r})")
+        if len(head) < _HEAD:
+            raise ModelFileError(f"{path}: truncated after {len(head)} bytes: write it again, or copy it again")
+        version = int.from_bytes(head[len(MAGIC) : len(MAGIC) + 4], "little")
+        if version != FORMAT_VERSION:
+            raise ModelFileError(f"{path}: format {version}, this qlearn reads format {FORMAT_VERSION}: upgrade qlearn")
+        body = file.read()
+    if hashlib.sha256(body).digest() != head[-32:]:
         raise ModelFileError(f"{path}: damaged (the checksum does not match): write it again, or copy it again")
     return body
+
+
+def _arrays(body: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays of an uncompressed ``.npz`` archive; none is larger than the bytes that are there for it."""
+    arrays: dict[str, NDArray[Any]] = {}
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ModelFileError("the archive inside is compressed, which qlearn never writes")
+        if sum(entry.file_size for entry in entries) > len(body):
+            raise ModelFileError("the arrays inside share bytes, which qlearn never writes")
+        for entry in entries:
+            name = entry.filename.removesuffix(".npy")
+            arrays[name] = _array(archive.read(entry), name)
+    return arrays
+
+
+def _array(content: bytes, name: str) -> NDArray[Any]:
+    """One array of numbers in the format of ``.npy``, version 1."""
+    stream = io.BytesIO(content)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise ModelFileError(f"array {name!r} has a format that qlearn never writes")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.kind not in "iuf" or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise ModelFileError(f"array {name!r} ({dtype}, shape {shape}) does not fit its {len(content)} bytes")
+    flat = np.frombuffer(content, dtype, offset=stream.tell())
+    return flat.reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="), order="C")
 
 
 def _layer_to_json(layer: IntegerLayer, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
@@ -153,15 +225,12 @@ def _qparams_from_json(record: dict[str, Any], arrays: dict[str, NDArray[Any]]) 
 
 
 def _layer_from_json(record: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> IntegerLayer:
-    op = record["op"]
-    if op != "input" and (op not in KERNELS or op == "float"):
-        raise ModelFileError(f"layer {record['name']!r} has the unknown operation {op!r}")
+    if record["op"] == "float":
+        raise ModelFileError(f"layer {record['name']!r} runs in float, which a file cannot hold")
     weight_qparams = record["weight_qparams"]
-    if op in ("conv2d", "linear") and (record["weight"] is None or weight_qparams is None):
-        raise ModelFileError(f"layer {record['name']!r} has no weights")
     return IntegerLayer(
         name=record["name"],
-        op=op,
+        op=record["op"],
         inputs=tuple(record["inputs"]),
         output=_qparams_from_json(record["output"], arrays),
         attrs={key: _tuples(value) for key, value in record["attrs"].items()},
@@ -174,20 +243,13 @@ def _layer_from_json(record: dict[str, Any], arrays: dict[str, NDArray[Any]]) ->
 
 def _model_from_json(graph: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> IntegerModel:
     layers = tuple(_layer_from_json(record, arrays) for record in graph["layers"])
-    known: set[str] = set()
-    for index, layer in enumerate(layers):
-        if (layer.op == "input") != (index == 0) or not known.issuperset(layer.inputs):
-            raise ModelFileError(f"layer {layer.name!r} reads what does not exist yet")
-        known.add(layer.name)
-    if graph["output"] not in known:
-        raise ModelFileError(f"the output {graph['output']!r} is no layer")
     preprocess = graph["preprocess"]
     return IntegerModel(
         layers=layers,
         output=graph["output"],
         input_shape=tuple(int(size) for size in graph["input_shape"]),
         policy=graph["policy"],
-        name=graph["name"],
+        name=str(graph["name"]),
         preprocess=None if preprocess is None else Preprocess.from_dict(preprocess),
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.errors import KernelError
-from qlearn.integer import reference, shapes
+from qlearn.integer import moves, reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -131,22 +131,22 @@ def softmax(layer: IntegerLayer, inputs: Inputs, profile: Profile) -> Codes:
 def pad(layer: IntegerLayer, inputs: Inputs, profile: Profile) -> Codes:
     """Zero points (real zeros) before and after along each axis."""
     x, qparams = inputs[0]
-    return shapes.pad(x, x_zero=int(qparams.zero_point), amounts=layer.attrs["amounts"])
+    return moves.pad(x, x_zero=int(qparams.zero_point), amounts=layer.attrs["amounts"])
 
 
 def strided_slice(layer: IntegerLayer, inputs: Inputs, profile: Profile) -> Codes:
     """Every step-th code of a window."""
-    return shapes.strided_slice(inputs[0][0], slices=layer.attrs["slices"])
+    return moves.strided_slice(inputs[0][0], slices=layer.attrs["slices"])
 
 
 def reshape(layer: IntegerLayer, inputs: Inputs, profile: Profile) -> Codes:
     """The same codes in another shape."""
-    return shapes.reshape(inputs[0][0], shape=layer.attrs["shape"])
+    return moves.reshape(inputs[0][0], shape=layer.attrs["shape"])
 
 
 def transpose(layer: IntegerLayer, inputs: Inputs, profile: Profile) -> Codes:
     """The axes in another order."""
-    return shapes.transpose(inputs[0][0], axes=layer.attrs["axes"])
+    return moves.transpose(inputs[0][0], axes=layer.attrs["axes"])
 
 
 def flatten(layer: IntegerLayer, inputs: Inputs, profile: Profile) -> Codes:

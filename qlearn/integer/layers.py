@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qlearn.errors import AccumulatorOverflowError
 from qlearn.integer.kernels import KERNELS
-from qlearn.integer.reference import INT32_MAX
 from qlearn.numbers.qparams import along_axis
 
 if TYPE_CHECKING:
@@ -22,9 +20,6 @@ if TYPE_CHECKING:
 
     Limit = int | NDArray[np.integer[Any]]
     Real = float | NDArray[np.float32]
-
-INT64_EXACT = 2**53
-"""Sums are computed in float64, which is exact up to here: the bound of 64-bit accumulators."""
 
 SHARING_OPS = frozenset({"clamp", "avg_pool2d", "max_pool2d", "flatten", "slice", "pad", "reshape", "transpose"})
 """Operations whose output has the scale and zero point of their input."""
@@ -69,7 +64,7 @@ class IntegerLayer:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of weights (one per weight up to 8 bits, two above) and of the int32 bias."""
+        """Bytes of weights (one per weight up to 8 bits, two above: 4-bit weights are not packed) and of the bias."""
         return sum(0 if array is None else array.nbytes for array in (self.weight, self.bias))
 
 
@@ -105,24 +100,3 @@ def _code_limit(limit: Real, qparams: QParams, outermost: int) -> Limit:
     rounded = np.sign(steps) * np.floor(np.abs(steps) + 0.5)
     codes = np.where(np.isinf(steps), outermost, np.clip(int(qparams.zero_point) + rounded, qparams.qmin, qparams.qmax))
     return int(codes) if codes.ndim == 0 else codes.astype(np.int32)
-
-
-def check_accumulator(layer: IntegerLayer, x: QParams) -> None:
-    """Raise AccumulatorOverflowError if some input could drive the layer's sum out of its accumulator."""
-    if layer.weight is None or layer.weight_qparams is None:
-        return
-    outputs = layer.weight.shape[0]
-    zero = np.broadcast_to(layer.weight_qparams.zero_point, outputs).astype(np.int64)
-    weight = layer.weight.reshape(outputs, -1).astype(np.int64) - zero[:, None]
-    farthest = max(x.qmax - int(x.zero_point), int(x.zero_point) - x.qmin)
-    bias = np.zeros(outputs, np.int64) if layer.bias is None else layer.bias.astype(np.int64)
-    bound = max((int(w) * farthest + abs(int(b)) for w, b in zip(np.abs(weight).sum(axis=1), bias, strict=True)),
-                default=0)  # fmt: skip
-    wide = layer.bias is not None and layer.bias.dtype == np.int64
-    limit = INT64_EXACT if wide else INT32_MAX
-    if bound > limit:
-        raise AccumulatorOverflowError(
-            f"layer {layer.name!r}: the accumulator can reach {bound:.3g}, more than "
-            f"{'float64 holds exactly' if wide else 'int32 holds'} ({limit:.3g}). "
-            "Use fewer bits for its weights or its input, or keep it in float"
-        )

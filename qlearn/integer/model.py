@@ -10,7 +10,7 @@ import numpy as np
 
 from qlearn.errors import KernelError
 from qlearn.integer import reference
-from qlearn.integer.layers import check_accumulator
+from qlearn.integer.checks import check_model
 from qlearn.integer.profiles import profile_named
 from qlearn.integer.run import ReferenceEngine
 
@@ -48,8 +48,10 @@ class IntegerModel:
 
     Raises
     ------
+    KernelError
+        If a layer does not fit its inputs, or lacks what its kernel needs; the layer is named.
     AccumulatorOverflowError
-        If the sum of a layer could leave int32 for some input; the layer is named.
+        If the sum of a layer could leave its accumulator for some input; the layer is named.
     """
 
     layers: tuple[IntegerLayer, ...]
@@ -62,9 +64,7 @@ class IntegerModel:
 
     def __post_init__(self) -> None:
         profile_named(self.policy)
-        qparams = {layer.name: layer.output for layer in self.layers}
-        for layer in self.layers[1:]:
-            check_accumulator(layer, qparams[layer.inputs[0]])
+        _ = self.site_shapes  # checks every layer
 
     def __call__(self, x: ArrayLike) -> NDArray[np.float32]:
         """Run the network on preprocessed pictures.
@@ -90,8 +90,19 @@ class IntegerModel:
         return self.run_codes(profile_named(self.policy).quantize(self._checked(x), self.layers[0].output), watch)
 
     def run_codes(self, codes: NDArray[Any], watch: Watch | None = None) -> NDArray[Any]:
-        """Return the output codes for input codes."""
-        return self._runner(codes, watch)
+        """Return the output codes for input codes.
+
+        Parameters
+        ----------
+        codes : integer array, shape (N, *input_shape)
+        watch : (layer, codes) -> None, optional
+
+        Raises
+        ------
+        KernelError
+            If they have another shape, are none, or are no codes of the input.
+        """
+        return self._runner(self._checked_codes(np.asarray(codes)), watch)
 
     def codes(self, x: ArrayLike) -> dict[str, NDArray[Any]]:
         """Return the codes at every site, by name."""
@@ -135,9 +146,14 @@ class IntegerModel:
         _engine(engine)
         return replace(self, engine=engine)
 
+    @functools.cached_property
+    def site_shapes(self) -> dict[str, tuple[int, ...] | None]:
+        """The shape at every site for a batch of one; None behind a layer in float, where only running it tells."""
+        return check_model(self.layers, self.input_shape, self.output)
+
     @property
     def weight_bytes(self) -> int:
-        """Bytes of all weights and biases."""
+        """Bytes that all weights and biases take here and in a file: a weight of fewer than 8 bits takes one, too."""
         return sum(layer.weight_bytes for layer in self.layers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -168,9 +184,7 @@ class IntegerModel:
 
     def _checked(self, x: ArrayLike) -> NDArray[np.float32]:
         values = np.asarray(x.detach() if hasattr(x, "detach") else x)  # a tensor that requires grad included
-        expected = "(N, " + ", ".join(map(str, self.input_shape)) + ")"
-        if values.shape[1:] != self.input_shape or values.shape[0] == 0:
-            raise KernelError(f"{self.name} takes a batch of shape {expected} with N > 0, got {values.shape}")
+        self._check_batch(values.shape)
         if not np.issubdtype(values.dtype, np.floating):
             raise KernelError(
                 f"{self.name} takes real numbers, got {values.dtype}: pictures go through predict(), "
@@ -179,6 +193,25 @@ class IntegerModel:
         if not np.isfinite(values).all():
             raise KernelError(f"{self.name}: the input holds NaN or Inf")
         return values.astype(np.float32)
+
+    def _checked_codes(self, codes: NDArray[Any]) -> NDArray[Any]:
+        self._check_batch(codes.shape)
+        q = self.layers[0].output
+        if codes.dtype.kind not in "iu" or codes.min() < q.qmin or codes.max() > q.qmax:
+            raise KernelError(
+                f"{self.name} takes integer codes from {q.qmin} to {q.qmax}, got {codes.dtype}"
+                + (
+                    f" from {codes.min()} to {codes.max()}"
+                    if codes.dtype.kind in "iu"
+                    else ": real numbers go to run()"
+                )
+            )
+        return codes.astype(q.dtype, copy=False)
+
+    def _check_batch(self, shape: tuple[int, ...]) -> None:
+        if shape[1:] != tuple(self.input_shape) or not shape or shape[0] == 0:
+            expected = "(N, " + ", ".join(map(str, self.input_shape)) + ")"
+            raise KernelError(f"{self.name} takes a batch of shape {expected} with N > 0, got {shape}")
 
     def __repr__(self) -> str:
         return (

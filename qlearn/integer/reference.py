@@ -9,6 +9,7 @@ Layout is (N, C, H, W) throughout. Zero points are subtracted first, so that pad
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -248,7 +249,7 @@ def max_pool2d(
     >>> max_pool2d(np.int8([[[[1, 2], [3, 4]]]]), kernel=(2, 2), stride=(2, 2))
     array([[[[4]]]], dtype=int8)
     """
-    return np.asarray(np.maximum.reduce(_seen(x, kernel, stride, padding, np.iinfo(x.dtype).min)))
+    return functools.reduce(np.maximum, _seen(x, kernel, stride, padding, np.iinfo(x.dtype).min))
 
 
 def axis_sum(x: Integers, *, axes: tuple[int, ...] = (2, 3), keepdim: bool = True) -> NDArray[np.int64]:

@@ -168,7 +168,7 @@ def _bare_values(model: FloatModel, x: Tensor, last: int) -> Iterator[tuple[Node
         bare = node if node.op == "clamp" else node.with_attrs(clamp=None)
         value = x if node.op == "input" else FLOAT_OPS[node.op](bare, inputs)
         yield node, value
-        values[node.name] = FLOAT_OPS["clamp"](node, [value])
+        values[node.name] = value if node.attrs.get("clamp") is None else FLOAT_OPS["clamp"](node, [value])
 
 
 @dataclass(frozen=True, eq=False)

@@ -181,7 +181,7 @@ def run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]]
         codes = EXACT_OPS[node.op](layer, sources)
         if node.op in SHARING_OPS and layer.clamp is None:
             return codes
-        return _clamped(codes, layer.clamp or (layer.output.qmin, layer.output.qmax))
+        return clamped(codes, layer.clamp or (layer.output.qmin, layer.output.qmax))
     params = dict(node.params)
     if layer.weight is not None and layer.weight_qparams is not None:
         params["weight"] = dequantize(layer.weight, layer.weight_qparams)
@@ -189,7 +189,8 @@ def run_layer(layer: QuantizedLayer, inputs: list[tuple[QuantizedLayer, Tensor]]
     return to_codes(real, layer.output)
 
 
-def _clamped(codes: Tensor, limits: tuple[Limit, Limit]) -> Tensor:
+def clamped(codes: Tensor, limits: tuple[Limit, Limit]) -> Tensor:
+    """Return codes within limits: one pair of codes for all, or one per channel."""
     if isinstance(limits[0], int) and isinstance(limits[1], int):
         return codes.clamp(limits[0], limits[1])
     low, high = (torch.as_tensor(limit, dtype=codes.dtype).reshape(-1) for limit in limits)

@@ -7,10 +7,12 @@ pyplot is not used, so nothing is left behind; a notebook shows the Axes that a 
 
 from qlearn.viz.flows import ERROR_SOURCES, convolution_errors, one_output, ptq_beside_qat
 from qlearn.viz.frames import Slider, png
+from qlearn.viz.layers import budget_bars, layer_rmse, layer_sqnr, sensitivity_bars
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
 from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
 from qlearn.viz.strip import STAGES, pipeline_strip
 from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, STYLE, ZERO_POINT, title_of
+from qlearn.viz.surface import channel_ranges, loss_line, loss_surface
 from qlearn.viz.tables import integer_grid, pictures, results_bars
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "STYLE",
     "ZERO_POINT",
     "Slider",
+    "budget_bars",
+    "channel_ranges",
     "clip_ranges",
     "convolution_errors",
     "curves",
@@ -30,6 +34,10 @@ __all__ = [
     "error_curve",
     "histogram_with_range",
     "integer_grid",
+    "layer_rmse",
+    "layer_sqnr",
+    "loss_line",
+    "loss_surface",
     "number_line",
     "one_output",
     "pictures",
@@ -38,6 +46,7 @@ __all__ = [
     "ptq_beside_qat",
     "results_bars",
     "rounding_staircase",
+    "sensitivity_bars",
     "spread",
     "title_of",
     "tradeoff",

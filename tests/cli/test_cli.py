@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from qlearn import __version__
 from qlearn.cli import main
 
 SIZE = "size=8,mean=0.5,std=0.25"
@@ -216,3 +218,8 @@ def test_wrong_calls_exit_with_2(capsys):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
+
+
+def test_python_m_qlearn_is_the_command():
+    result = subprocess.run([sys.executable, "-m", "qlearn", "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout == f"qlearn {__version__}\n"

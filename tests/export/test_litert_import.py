@@ -114,9 +114,11 @@ REFUSED = {
     "tanh": (changed_operator("CONV_2D", options={"fusedActivationFunction": 4}), "CONV_2D .*fused activation 4"),
     "stride 0": (changed_operator("CONV_2D", options={"strideW": 0}), r"strides \(2, 0\)"),
     "stride 1": (changed_operator("CONV_2D", options={"strideW": 1}), r"would have the shape \(1, 8, 5, 9\)"),
-    "huge dilation": (changed_operator("CONV_2D", options={"dilationHFactor": 2**30}), "dilation"),
-    "huge window": (changed_operator("MAX_POOL_2D", options={"filterHeight": 2**30}), "a window of"),
-    "large window": (changed_operator("MAX_POOL_2D", options={"filterHeight": 2**15, "filterWidth": 3}), "a window of"),
+    "huge dilation": (changed_operator("CONV_2D", options={"dilationHFactor": 2**30}), "does not fit into"),
+    "huge window": (changed_operator("MAX_POOL_2D", options={"filterHeight": 2**30}), "elements, more than"),
+    "large window": (
+        changed_operator("MAX_POOL_2D", options={"filterHeight": 2**11, "filterWidth": 2**10}), "elements, more than"
+    ),
     "padding 7": (changed_operator("AVERAGE_POOL_2D", options={"padding": 7}), "padding 7"),
     "no weights": (changed_operator("CONV_2D", inputs=(2,)), "1 inputs"),
     "left out": (changed_operator("CONV_2D", inputs=(indexed("pad"), -1, -1)), "left out"),
@@ -146,6 +148,10 @@ REFUSED = {
 }  # fmt: skip
 
 
+def limits(*shape):
+    return tensor("c", shape, data=np.zeros(shape, np.int8))
+
+
 def nothing(op):
     return LiteGraph((tensor("x", PICTURE), tensor("y", PICTURE)), (LiteOperator(op, (), (1,)),), (0,), (1,))
 
@@ -154,8 +160,8 @@ FLOAT = tensor("x", PICTURE, "float32", None)
 SMALL = {
     "mean of the batch": (one("MEAN", tensor("y", PICTURE), constant("a", [0]), keepDims=True), "the batch must stay"),
     "mean of nothing": (one("MEAN", tensor("y", PICTURE), constant("a", [7]), keepDims=True), "the batch must stay"),
-    "batch moved": (one("TRANSPOSE", tensor("y", PICTURE), constant("p", [1, 0, 2, 3])), "batch must stay the first"),
-    "elements lost": (one("RESHAPE", tensor("y", (1, 5)), constant("s", [1, 5])), r"from \(1, 8, 4, 6\) to \(1, 5\)"),
+    "batch moved": (one("TRANSPOSE", tensor("y", PICTURE), constant("p", [1, 0, 2, 3])), "the batch stays the first"),
+    "elements lost": (one("RESHAPE", tensor("y", (1, 5)), constant("s", [1, 5])), r"from \(1, 4, 6, 8\) to \(1, 5\)"),
     "float middle": (one("DEQUANTIZE", tensor("y", PICTURE, "float32", None)), None),
     "relu moves": (one("RELU", tensor("y", PICTURE, q=(0.1, 0))), "another scale"),
     "wide sigmoid": (
@@ -180,7 +186,15 @@ SMALL = {
     ),
     "no concat": (nothing("CONCATENATION"), "no inputs"),
     "no reshape": (nothing("RESHAPE"), "no input"),
-    "limit": (one("MAXIMUM", tensor("y", PICTURE), tensor("c", (3,), data=np.zeros(3, np.int8))), "one per channel"),
+    "limit": (one("MAXIMUM", tensor("y", PICTURE), limits(3)), "one number per channel"),
+    "limit per row": (one("MAXIMUM", tensor("y", PICTURE), limits(8, 1, 1)), "one number per channel"),
+    "limit of three axes": (
+        chain(
+            ("RESHAPE", tensor("r", (1, 24, 8)), (constant("s", [1, 24, 8]),), {}),
+            ("MINIMUM", tensor("y", (1, 24, 8)), (limits(24),), {}),
+        ),
+        "one number per channel",
+    ),
     "float first": (one("RELU", tensor("y", PICTURE), source=tensor("x", PICTURE, "float32", None)), "never computed"),
     "float reshaped": (one("QUANTIZE", tensor("y", (1, 8)), source=FLOAT), "another shape"),
 }  # fmt: skip

@@ -14,7 +14,7 @@ from qlearn.errors import GraphError
 from qlearn.graph.bounds import value_bounds
 from qlearn.graph.channels import channel_classes
 from qlearn.graph.dead import dead_channels, dead_inputs, zero_dead_inputs
-from qlearn.graph.equalize import cross_layer_equalize, equalizing_factors, scale_channels
+from qlearn.graph.equalize import cross_layer_equalize, equalizing_factors, scale_channels, weight_ranges
 
 needs_data = pytest.mark.skipif("QLEARN_DATA" not in os.environ, reason="QLEARN_DATA is not set")
 REAL = [pytest.param(name, marks=[pytest.mark.realdata, needs_data]) for name in ("mobilenet_v1_0.25", "resnet20")]
@@ -104,6 +104,13 @@ def chain(*layers):
 
 def row_ranges(node):
     return node.params["weight"].abs().flatten(1).amax(1)
+
+
+def test_weight_ranges_are_those_of_the_rows():
+    network, _ = random_float_model(1)
+    for name, ranges in weight_ranges(network).items():
+        weight = network.node(name).params["weight"]
+        assert ranges.tolist() == [max(abs(v) for v in row.flatten().tolist()) for row in weight]
 
 
 def column_ranges(node):
@@ -300,3 +307,16 @@ def test_a_channel_that_the_relu_always_cuts_is_dead():
     assert dead_channels(ql.trace(module, torch.zeros(1, 3, 4, 4))) == {}
     module[1].bias[1] = 8.0
     assert dead_channels(ql.trace(module, torch.zeros(1, 3, 4, 4))) == {"1": {1: 6.0}}
+
+
+@pytest.mark.realdata
+@needs_data
+def test_the_dead_channels_of_mobilenet():
+    """Ten feed depthwise layers and are zero; three that pointwise layers read are constants, and exact: no padding."""
+    network = ql.fold_batch_norm(ql.load("mobilenet_v1_0.25")[0])
+    found = dead_inputs(network)
+    depthwise = [one for one in found if network.node(one.layer).attrs["groups"] > 1]
+    assert (len(depthwise), {one.constant for one in depthwise}) == (10, {0.0})
+    assert sorted(round(one.constant, 2) for one in found if one.constant) == [0.13, 5.23, 5.25]
+    assert all(one.exact for one in found)
+    assert sum(one.weight_share > 1 for one in depthwise) >= 5  # they own the range of their layers

@@ -256,3 +256,12 @@ def test_calls_with_the_wrong_input_name_the_shape():
     with pytest.raises(GraphError, match="no node 'nope'"):
         network.node("nope")
     assert math.isnan(network(torch.full((1, 4, 12, 12), math.nan)).sum().item())
+
+
+def test_a_layer_name_that_torch_fx_cannot_write_is_named():
+    module = nn.Sequential()
+    module.add_module("größe→🚀 a/b", nn.ReLU())
+    assert trace(module, torch.zeros(1, 3)).output == "größe→🚀 a/b"
+    module.add_module("line\nbreak", nn.ReLU())
+    with pytest.raises(UntraceableError, match=r"cannot write code for the layer names .*rename"):
+        trace(module, torch.zeros(1, 3))

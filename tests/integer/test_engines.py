@@ -18,6 +18,7 @@ from random_layers import LAYERS
 import qlearn as ql
 from qlearn.errors import KernelError, UnknownEngineError
 from qlearn.integer import reference, torch_products
+from qlearn.integer.kernels import KERNELS
 from qlearn.integer.layers import IntegerLayer, run_layer
 from qlearn.integer.profiles import PROFILES
 from qlearn.integer.run import ReferenceEngine
@@ -272,12 +273,17 @@ def test_a_prepared_model_can_be_copied_and_pickled():
         assert np.array_equal(other.run_codes(codes), expected)
 
 
-def test_an_error_names_layer_and_engine():
-    model = everything()
-    layers = tuple(replace(layer, attrs={"function": "sinh"}) if layer.name == "tanh" else layer
-                   for layer in model.layers)  # fmt: skip
-    with pytest.raises(KernelError, match="sinh") as caught:
-        replace(model, layers=layers, engine=TorchEngine()).run_codes(any_codes(model))
+def test_an_error_names_layer_and_engine(monkeypatch):
+    model, works = everything(), KERNELS["unary"]
+
+    def fails(layer, *rest):
+        if layer.name == "tanh":
+            raise KernelError("no tanh today")
+        return works(layer, *rest)
+
+    monkeypatch.setitem(KERNELS, "unary", fails)
+    with pytest.raises(KernelError, match="no tanh today") as caught:
+        replace(model, engine=TorchEngine()).run_codes(any_codes(model))
     assert caught.value.__notes__ == ["in layer 'tanh' (unary) of everything",
                                       "while engine TorchEngine() prepared everything"]  # fmt: skip
 

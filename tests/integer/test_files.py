@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from integer_networks import everything
 from networks import make, pictures
 
 import qlearn as ql
-from qlearn.errors import FallbackWarning, ModelFileError
+from qlearn.errors import ExportError, FallbackWarning, ModelFileError
 from qlearn.integer.files import FORMAT_VERSION, MAGIC
 
 
@@ -119,3 +120,25 @@ def test_a_float_layer_cannot_be_saved_and_is_named(tmp_path):
     with pytest.raises(ModelFileError, match="layer 'norm' runs in float"):
         build("mixed").save(tmp_path / "mixed.qlearn")
     assert list(tmp_path.iterdir()) == []
+
+
+WRITERS = {
+    "qlearn": lambda path: everything().save(path),
+    "tflite": lambda path: ql.export_litert(everything(), path),
+    "onnx": lambda path: ql.export_onnx(everything(policy="onnxruntime"), path),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_what_cannot_be_written_is_an_error_that_says_where(kind, tmp_path):
+    pytest.importorskip({"tflite": "ai_edge_litert", "onnx": "onnx"}.get(kind, "numpy"))
+    write = WRITERS[kind]
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "folder").mkdir()
+    for name in ("folder", "missing/net", "file/net", "zero\0byte", "x" * 5000, "half \ud800 letter"):
+        with pytest.raises((ModelFileError, ExportError), match="cannot be written"):
+            write(str(tmp_path / name))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+    write(tmp_path / "größe 🚀")
+    assert (tmp_path / "größe 🚀").stat().st_size > 1000
+    assert not list(tmp_path.glob("*.part"))

@@ -12,7 +12,8 @@ from random_layers import LAYERS
 
 import qlearn as ql
 from qlearn.errors import AccumulatorOverflowError, KernelError
-from qlearn.integer.layers import IntegerLayer, check_accumulator, run_layer
+from qlearn.integer.checks import check_sums
+from qlearn.integer.layers import IntegerLayer, run_layer
 from qlearn.integer.profiles import PROFILES, profile_named
 from qlearn.integer.requantize import requantize_float64, requantize_wide, round_half_away
 from qlearn.numbers.qparams import QParams
@@ -119,7 +120,7 @@ def test_errors_name_the_layer_and_the_function():
 
 def test_64_bit_accumulators_have_a_bound_too():
     layer, [(_, q)] = LAYERS["linear, 16 bits"](np.random.default_rng(0))
-    check_accumulator(layer, q)
-    bias = np.full(layer.bias.shape, 2**53, np.int64)
-    with pytest.raises(AccumulatorOverflowError, match=r"layer 'y': .* more than float64 holds exactly"):
-        check_accumulator(dataclasses.replace(layer, bias=bias), q)
+    check_sums(layer, [q], [None])
+    bias = np.full(layer.bias.shape, 2**47, np.int64)
+    with pytest.raises(AccumulatorOverflowError, match=r"layer 'y': .* more than a 64-bit accumulator of 48 bits"):
+        check_sums(dataclasses.replace(layer, bias=bias), [q], [None])

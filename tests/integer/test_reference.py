@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qlearn.errors import AccumulatorOverflowError
-from qlearn.integer import reference, shapes
+from qlearn.integer import moves, reference
 
 
 def loop_conv2d(x, w, bias, x_zero, w_zero, stride, padding, dilation, groups):
@@ -119,12 +119,12 @@ def test_axis_sum_and_pad_and_slice():
     x = np.arange(-12, 12, dtype=np.int8).reshape(1, 2, 3, 4)
     assert reference.axis_sum(x, keepdim=False).tolist() == [[-78, 66]]
     assert reference.axis_sum(x).shape == (1, 2, 1, 1)
-    padded = shapes.pad(x, amounts=((0, 0), (1, 2), (0, 0), (0, 3)), x_zero=9)
+    padded = moves.pad(x, amounts=((0, 0), (1, 2), (0, 0), (0, 3)), x_zero=9)
     assert padded.shape == (1, 5, 3, 7)
     assert (padded[:, 0] == 9).all()
     assert np.array_equal(padded[:, 1:3, :, :4], x)
     everything = (None, None, None)
-    assert np.array_equal(shapes.strided_slice(x, slices=(everything, (1, None, None), (0, 3, 2))), x[:, 1:, 0:3:2])
+    assert np.array_equal(moves.strided_slice(x, slices=(everything, (1, None, None), (0, 3, 2))), x[:, 1:, 0:3:2])
 
 
 def test_overflow_is_detected_not_wrapped():

@@ -1,0 +1,174 @@
+"""Figures of weights: the ranges of their channels, and the loss around them (paper Fig. 9 and 12)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qlearn.errors import QLearnError
+from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, SIZE, axes_for, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
+
+_LOOKS = ((FLOAT, "o"), (QUANTIZED, "D"), (ERROR, "s"))
+
+
+@styled
+def channel_ranges(
+    ranges: Mapping[str, ArrayLike], *, title: str = "", steps: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the range of every channel as an upright bar, in shares of the largest of its tensor (paper Fig. 12).
+
+    Parameters
+    ----------
+    ranges : mapping of label to array_like, shape (C, 2)
+        Smallest and largest weight of each channel; at most three tensors, beside each other ("before", "after").
+    title : str
+    steps : float, optional
+        Steps from zero to the largest weight, such as 127: channels inside the orange band, less than half a step,
+        become zero when one scale serves all.
+    ax : Axes, optional
+
+    Raises
+    ------
+    QLearnError
+        If an array has another shape, or there are more than three.
+    """
+    arrays = {label: np.asarray(values, float) for label, values in ranges.items()}
+    for label, values in arrays.items():
+        if values.ndim != 2 or values.shape[1] != 2:
+            raise QLearnError(f"channel_ranges: {label!r} has shape {values.shape}; (channels, 2) is expected")
+    if len(arrays) > len(_LOOKS):
+        raise QLearnError(f"channel_ranges: at most {len(_LOOKS)} tensors stand beside each other, got {len(arrays)}")
+    ax = axes_for(ax, title)
+    if steps is not None:
+        ax.axhspan(-0.5 / steps, 0.5 / steps, facecolor="none", edgecolor=ERROR, hatch="////", lw=0)
+    for place, (label, values) in enumerate(arrays.items()):
+        largest = float(np.abs(values).max(initial=0.0)) or 1.0
+        x = place * 1.08 + (np.arange(len(values)) + 0.5) / max(len(values), 1)
+        width = max(0.7, min(5.0, 220 / max(len(values), 1) / max(len(arrays), 1)))
+        ax.vlines(x, values[:, 0] / largest, values[:, 1] / largest, color=_LOOKS[place][0], lw=width)
+        ax.text(place * 1.08 + 0.5, 1.06, f"{label} (largest {largest:.3g})", ha="center", va="bottom", fontsize=9)
+    ax.axhline(0, color="black", lw=0.8)
+    ax.set_xlim(-0.02, max(len(arrays), 1) * 1.08 - 0.06)
+    ax.set_ylim(-1.05, 1.28)
+    ax.set_yticks([-1, -0.5, 0, 0.5, 1])
+    ax.set_xticks([])
+    ax.set_xlabel("channels")
+    ax.set_ylabel("weight / largest")
+    return ax
+
+
+@styled
+def loss_surface(
+    steps: Sequence[float],
+    loss: ArrayLike,
+    marks: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    title: str = "",
+    xlabel: str = "second direction",
+    ylabel: str = "first direction",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the loss on a plane through the weights as contours whose levels double (paper Fig. 9).
+
+    Parameters
+    ----------
+    steps : sequence of float, length K
+        Along both directions.
+    loss : array_like, shape (K, K)
+        ``loss[i, j]`` at ``steps[i]`` upwards and ``steps[j]`` to the right. Infinite values stay white.
+    marks : mapping of label to (first, second), optional
+        Points, at most three: where the float and the quantized network lie.
+    title, xlabel, ylabel : str
+    ax : Axes, optional
+
+    Raises
+    ------
+    QLearnError
+        If the loss is no square of that length, or there are more than three marks.
+    """
+    values = np.asarray(loss, float)
+    if values.shape != (len(steps), len(steps)) or len(steps) < 2:
+        raise QLearnError(f"loss_surface: loss of shape {values.shape}, ({len(steps)}, {len(steps)}) > 1 is expected")
+    if len(marks or {}) > len(_LOOKS):
+        raise QLearnError(f"loss_surface: at most {len(_LOOKS)} marks can be told apart, got {len(marks or {})}")
+    ax = axes_for(ax, title, size=(SIZE[0] * 0.8, SIZE[0] * 0.66))
+    finite = values[np.isfinite(values)]
+    low, high = (max(float(end), 1e-6) for end in (finite.min(initial=1.0), finite.max(initial=1.0)))
+    levels = low * 2.0 ** np.arange(0, max(2, np.ceil(np.log2(max(high / low, 2.0))) + 1))
+    masked = np.ma.masked_invalid(np.maximum(values, low))
+    filled = ax.contourf(steps, steps, masked, levels=levels, cmap="Blues", norm="log", extend="max")
+    lines = ax.contour(steps, steps, masked, levels=levels[1:], colors="black", linewidths=0.5)
+    ax.clabel(lines, fmt=_short, fontsize=8)
+    for (label, (first, second)), (colour, marker) in zip((marks or {}).items(), _LOOKS, strict=False):
+        ax.plot([second], [first], ls="none", marker=marker, ms=8, color=colour, mec="white", mew=1.0, label=label,
+                clip_on=False, zorder=5)  # fmt: skip
+    if marks:
+        ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(marks), borderaxespad=0.3)
+    ax.set_aspect("equal")
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.colorbar(
+        filled, ax=ax, label="loss (each line: twice as much)", format=lambda value, _: _short(value), ticks=levels
+    )
+    return ax
+
+
+@styled
+def loss_line(
+    steps: Sequence[float],
+    losses: Mapping[str, Sequence[float]],
+    marks: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    title: str = "",
+    xlabel: str = "step along the direction",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the loss on a line through the weights, logarithmic, with points marked on it.
+
+    Parameters
+    ----------
+    steps : sequence of float
+    losses : mapping of label to sequence of float
+        At most three lines. Infinite values leave a gap.
+    marks : mapping of label to (step, loss), optional
+        Points, labelled beside them.
+    title, xlabel : str
+    ax : Axes, optional
+
+    Raises
+    ------
+    QLearnError
+        If a line has not one loss for each step, or there are more than three.
+    """
+    if len(losses) > len(_LOOKS):
+        raise QLearnError(f"loss_line: at most {len(_LOOKS)} lines can be told apart, got {len(losses)}")
+    ax = axes_for(ax, title)
+    for (label, values), (colour, marker), dash in zip(losses.items(), _LOOKS, ("-", "--", ":"), strict=False):
+        if len(values) != len(steps):
+            raise QLearnError(f"loss_line: {label!r} has {len(values)} values, {len(steps)} are expected")
+        drawn = [value if np.isfinite(value) else np.nan for value in values]
+        ax.plot(steps, drawn, color=colour, ls=dash, marker=marker, ms=4, label=label)
+    for label, (step, value) in (marks or {}).items():
+        ax.plot([step], [value], ls="none", marker="*", ms=13, color=LIMIT)
+        ax.annotate(label, (step, value), textcoords="offset points", xytext=(6, 8), fontsize=9)
+    ax.set_yscale("log")
+    ax.grid(axis="y", color="#dddddd")
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel("loss (nats)")
+    if len(losses) > 1:
+        ax.legend(frameon=True, framealpha=0.9, edgecolor="none")
+    return ax
+
+
+def _short(loss: float) -> str:
+    """Two digits: 0.11, 1.8, 29, 116."""
+    return f"{loss:.2g}" if loss < 10 else f"{loss:.0f}" if loss < 1e5 else f"{loss:.0e}"

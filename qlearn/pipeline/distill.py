@@ -116,7 +116,7 @@ def distill_pictures(
     rate = checked_number(learning_rate, "learning_rate is a number above 0")
     targets = batch_norm_targets(model)
     generator = torch.Generator().manual_seed(seed)
-    starts = torch.randn(wanted, *model.input_shape, generator=generator).split(size)
+    starts = torch.split(torch.randn(wanted, *model.input_shape, generator=generator), size)
     bounds = value_bounds(model)[model.nodes[0].name]
     limits = (bounds.low.float(), bounds.high.float()) if model.preprocess is not None else None
     bar = iter(progress(range(steps * len(starts)), "distill", unit="step"))

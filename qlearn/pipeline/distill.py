@@ -100,9 +100,9 @@ def distill_pictures(
     --------
     >>> from torch import nn
     >>> from qlearn.graph.trace import trace
-    >>> norm = nn.BatchNorm2d(3)
-    >>> _ = norm.running_mean.fill_(0.5), norm.running_var.fill_(4.0)
-    >>> net = trace(nn.Sequential(nn.Conv2d(3, 3, 1, groups=3), norm).eval(), torch.zeros(1, 3, 8, 8))
+    >>> layer, norm = nn.Conv2d(3, 3, 1, groups=3, bias=False), nn.BatchNorm2d(3)
+    >>> _ = nn.init.ones_(layer.weight), norm.running_mean.fill_(0.5), norm.running_var.fill_(4.0)
+    >>> net = trace(nn.Sequential(layer, norm).eval(), torch.zeros(1, 3, 8, 8))
     >>> pictures = distill_pictures(net, 8, iterations=100, learning_rate=0.1)
     >>> seen = {}
     >>> _ = net(pictures, watch=lambda node, value: seen.update({node.name: value}))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shlex
 import sys
 import time
@@ -170,8 +171,10 @@ def write(path: Path, entry: dict[str, Any]) -> None:
     """Put the entry in the place of the network's last one."""
     entries = json.loads(path.read_text(encoding="utf-8"))["networks"] if path.exists() else []
     entries = [one for one in entries if one["network"] != entry["network"]] + [entry]
-    document = {"networks": sorted(entries, key=lambda one: str(one["network"]))}
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    entries.sort(key=lambda one: str(one["network"]))
+    text = json.dumps({"networks": entries}, indent=1)
+    compact = re.sub(r"\[([^\[\]{}]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text)  # lists of numbers
+    path.write_text(compact + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

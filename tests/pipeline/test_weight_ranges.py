@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import qlearn as ql
-from qlearn.pipeline.quantize import weight_qparams
+from qlearn.pipeline.weights import weight_qparams
 
 
 def recipe_for(bits, calibrator, **params):

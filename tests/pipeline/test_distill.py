@@ -1,6 +1,7 @@
 """Distilled pictures: the distance by loops, that it falls, determinism, limits, refusals."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,7 +86,8 @@ def test_what_cannot_be_distilled_is_refused(network):
         distill_pictures(network, 2, learning_rate=-1.0)
     conv = network.nodes[1]
     broken = network.with_nodes(
-        node.with_weights(weight=node.params["weight"] * math.nan) if node is conv else node for node in network.nodes
+        replace(node, params={"weight": node.params["weight"] * math.nan}) if node is conv else node
+        for node in network.nodes
     )
     with pytest.raises(CalibrationError, match="a weight or a statistic is NaN"):
         distill_pictures(broken, 2, iterations=2)

@@ -51,11 +51,14 @@ _HOMES = {
     "bit_operations": "qlearn.analysis.mixed_precision.resources",
     "calibrate": "qlearn.pipeline.calibrate",
     "calibrate_many": "qlearn.pipeline.calibrate",
+    "calibrate_without_pictures": "qlearn.pipeline.without_pictures",
+    "calibration_size_curve": "qlearn.analysis.calibration_data",
     "calibrator": "qlearn.registry",
     "check": "qlearn.classroom.exercises",
     "check_calibrator": "qlearn.testing",
     "check_environment": "qlearn.classroom.environment",
     "check_scheme": "qlearn.testing",
+    "compare_calibration_sets": "qlearn.analysis.calibration_data",
     "compare_calibrators": "qlearn.analysis.compare",
     "convert": "qlearn.pipeline.qat_model",
     "correct_bias": "qlearn.repair.correct_bias",
@@ -63,6 +66,7 @@ _HOMES = {
     "dead_channels": "qlearn.graph.dead",
     "dequantize": "qlearn.numbers.affine",
     "diagnose": "qlearn.analysis.doctor.diagnose",
+    "distill_pictures": "qlearn.pipeline.distill",
     "engine": "qlearn.registry",
     "equalize_noise": "qlearn.repair.equalize_noise",
     "error_budget": "qlearn.analysis.budget",
@@ -94,6 +98,7 @@ _HOMES = {
     "save_checkpoint": "qlearn.pipeline.checkpoint",
     "scheme": "qlearn.registry",
     "search_bits": "qlearn.analysis.mixed_precision.search",
+    "select_calibration_set": "qlearn.pipeline.select",
     "sensitivity": "qlearn.analysis.sensitivity",
     "sqnr_db": "qlearn.analysis.metrics",
     "trace": "qlearn.graph.trace",
@@ -121,6 +126,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from qlearn.analysis.activations import ActivationStudy, activation_study, with_activation
     from qlearn.analysis.budget import ErrorBudget, error_budget
+    from qlearn.analysis.calibration_data import calibration_size_curve, compare_calibration_sets
     from qlearn.analysis.compare import Comparison, compare_calibrators
     from qlearn.analysis.doctor.diagnose import diagnose
     from qlearn.analysis.doctor.finding import Diagnosis, Finding
@@ -160,11 +166,14 @@ if TYPE_CHECKING:
     from qlearn.numbers.straight_through import fake_quantize_learned
     from qlearn.pipeline.calibrate import CalibrationTable, calibrate, calibrate_many
     from qlearn.pipeline.checkpoint import load_checkpoint, save_checkpoint
+    from qlearn.pipeline.distill import distill_pictures
     from qlearn.pipeline.qat import prepare_qat, reestimate_batch_norm
     from qlearn.pipeline.qat_model import QATModel, convert
     from qlearn.pipeline.quantize import quantize_model
     from qlearn.pipeline.recipe import LayerRecipe, Recipe, TensorRecipe
+    from qlearn.pipeline.select import select_calibration_set
     from qlearn.pipeline.simulate import QuantizedModel
+    from qlearn.pipeline.without_pictures import calibrate_without_pictures
     from qlearn.registry import calibrator, engine, plugins, register, scheme, unregister
     from qlearn.repair.adaround import adaround
     from qlearn.repair.correct_bias import correct_bias

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 import qlearn as ql
-from qlearn.analysis.evaluate import logits_of
 
 RESULTS = Path(__file__).parents[1] / "notebooks" / "results" / "calibration_size_tiny_resnet.json"
 SIZES = tuple(2**k for k in range(9))
@@ -39,33 +38,24 @@ def measured(draws: int, pictures: int) -> dict[str, Any]:
         ``rows``: for each choice and size, all accuracies and all SQNR.
     """
     net, data = ql.load("tiny_resnet")
-    net = ql.fold_batch_norm(net)
-    evaluation = data.evaluation.subset(range(pictures))
     others = data.evaluation.subset(range(pictures, len(data.evaluation)))
-    reference = logits_of(net, evaluation)
     recipes = {
         name: ql.Recipe(activations=ql.TensorRecipe(scheme="affine", bits=bits, calibrator=calibrator))
         for name, (calibrator, bits) in CHOICES.items()
     }
-    rows = {
-        (name, size): {"choice": name, "size": size, "accuracy": [], "sqnr_db": []}
-        for name in recipes
-        for size in SIZES
-    }
-    for size in SIZES:
-        for seed in range(draws):
-            tables = ql.calibrate_many(net, others.subset(size, seed=seed), list(recipes.values()))
-            for (name, recipe), table in zip(recipes.items(), tables, strict=True):
-                row = ql.evaluate(ql.quantize_model(net, recipe, table), evaluation, reference=reference)
-                rows[name, size]["accuracy"].append(row.accuracy)
-                rows[name, size]["sqnr_db"].append(round(row.sqnr_db or 0.0, 1))
+    evaluation = data.evaluation.subset(range(pictures))
+    curve = ql.calibration_size_curve(ql.fold_batch_norm(net), recipes, others, evaluation, sizes=SIZES, draws=draws)
     return {
         "network": "tiny_resnet",
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "command": f"python tools/calibration_size.py --draws {draws} --pictures {pictures}",
         "pictures": f"{pictures} of the bundled evaluation pictures; calibrated on draws from the other {len(others)}",
-        "rows": list(rows.values()),
-    }
+        "rows": [
+            {"choice": row.recipe, "size": row.size, "accuracy": [round(x, 4) for x in row.accuracy],
+             "sqnr_db": [round(x, 1) for x in row.sqnr_db]}
+            for row in curve.rows
+        ],
+    }  # fmt: skip
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def clipped_normal(mean: Tensor, std: Tensor, low: Any, high: Any) -> tuple[Tens
     return torch.where(still, clamped, first), torch.where(still, 0.0, (second - first**2).clamp(min=0.0))
 
 
-def expected_moments(model: FloatModel) -> dict[str, Moments]:
+def expected_moments(model: FloatModel, *, before_clamps: bool = False) -> dict[str, Moments]:
     """Return what every site is expected to be, if each folded batch norm saw in training what it will see.
 
     The output of a layer with ``attrs["bn"]`` is taken as normal, with that mean and standard deviation.
@@ -85,6 +85,8 @@ def expected_moments(model: FloatModel) -> dict[str, Moments]:
     ----------
     model : FloatModel
         Batch norms folded by `fold_batch_norm`.
+    before_clamps : bool
+        Return each site as it is before its own ReLU or ReLU6; all sites before it are clipped nevertheless.
 
     Returns
     -------
@@ -93,26 +95,29 @@ def expected_moments(model: FloatModel) -> dict[str, Moments]:
     """
     shapes = site_shapes(model)
     found: dict[str, Moments] = {}
+    before: dict[str, Moments] = {}
     with torch.no_grad():
         for node in model.nodes:
             inputs = [found[name] for name in node.inputs]
-            if node.op == "input":
-                zeros = torch.zeros(shapes[node.name], dtype=torch.float64)
-                found[node.name] = Moments(zeros, zeros + 1)
-                continue
             double = replace(node, params={key: value.double() for key, value in node.params.items()})
-            found[node.name] = _RULES.get(node.op, _function)(double, inputs, shapes[node.name])
-    return found
+            before[node.name] = _RULES.get(node.op, _function)(double, inputs, shapes[node.name])
+            found[node.name] = _clipped(node, before[node.name], shapes[node.name])
+    return before if before_clamps else found
+
+
+def _standard(node: Node, inputs: Sequence[Moments], shape: tuple[int, ...]) -> Moments:
+    zeros = torch.zeros(shape, dtype=torch.float64)
+    return Moments(zeros, zeros + 1)
 
 
 def _weighted(node: Node, inputs: Sequence[Moments], shape: tuple[int, ...]) -> Moments:
     if "bn" in node.attrs:
         mean, std = (along_channels(v.double(), len(shape)).expand(shape) for v in node.attrs["bn"])
-        return _clipped(node, Moments(mean, std**2), shape)
+        return Moments(mean, std**2)
     bare = node.with_attrs(clamp=None)
     squared = replace(bare, params={"weight": node.params["weight"] ** 2})
     run = FLOAT_OPS[node.op]
-    return _clipped(node, Moments(run(bare, [inputs[0].mean]), run(squared, [inputs[0].variance])), shape)
+    return Moments(run(bare, [inputs[0].mean]), run(squared, [inputs[0].variance]))
 
 
 def _clipped(node: Node, before: Moments, shape: tuple[int, ...]) -> Moments:
@@ -123,14 +128,14 @@ def _clipped(node: Node, before: Moments, shape: tuple[int, ...]) -> Moments:
     return Moments(*clipped_normal(before.mean, before.variance.sqrt(), *ends))
 
 
-def _clamp(node: Node, inputs: Sequence[Moments], shape: tuple[int, ...]) -> Moments:
-    return _clipped(node, inputs[0], shape)
+def _same(node: Node, inputs: Sequence[Moments], shape: tuple[int, ...]) -> Moments:
+    return inputs[0]
 
 
 def _sum(node: Node, inputs: Sequence[Moments], shape: tuple[int, ...]) -> Moments:
     left, right = inputs
     mean = left.mean + right.mean if node.op == "add" else left.mean - right.mean
-    return _clipped(node, Moments(mean, left.variance + right.variance), shape)
+    return Moments(mean, left.variance + right.variance)
 
 
 def _linear_map(node: Node, inputs: Sequence[Moments], shape: tuple[int, ...]) -> Moments:
@@ -148,9 +153,10 @@ def _function(node: Node, inputs: Sequence[Moments], shape: tuple[int, ...]) -> 
 
 
 _RULES: dict[str, Callable[[Node, Sequence[Moments], tuple[int, ...]], Moments]] = {
+    "input": _standard,
     "conv2d": _weighted,
     "linear": _weighted,
-    "clamp": _clamp,
+    "clamp": _same,
     "add": _sum,
     "subtract": _sum,
     **dict.fromkeys((*MOVES, "avg_pool2d", "max_pool2d", "global_avg_pool", "mean"), _linear_map),

@@ -140,7 +140,7 @@ def calibrate_many(
     observers = observe_here(fused, batches, plans) if client is None else observe_on(client, fused, batches, plans)
     if observers.images == 0:
         raise CalibrationError(f"{model.name}: no batches to calibrate on (an iterator that was already used up?)")
-    return [_table(observers, place, plan) for place, plan in enumerate(plans)]
+    return [table_of(observers, place, plan) for place, plan in enumerate(plans)]
 
 
 def calibration_plan(fused: FloatModel, recipe: Recipe) -> dict[str, TensorRecipe]:
@@ -174,7 +174,7 @@ def _check_layers(fused: FloatModel, recipe: Recipe) -> None:
             )
 
 
-def _table(observers: SiteObservers, place: int, plan: Plan) -> CalibrationTable:
+def table_of(observers: SiteObservers, place: int, plan: Plan) -> CalibrationTable:
     """Ask the calibrators of one recipe for their ranges."""
     ranges: dict[str, ClipRange] = {}
     for site, choice in plan.items():

@@ -74,12 +74,13 @@ class SiteObservers:
 
         def watch(node: Node, value: Tensor) -> None:
             if node.name in self.sites:
-                self._observe(node.name, value)
+                self.observe(node.name, value)
 
         model(x, watch)
         self.images += len(x)
 
-    def _observe(self, site: str, value: Tensor) -> None:
+    def observe(self, site: str, value: Tensor) -> None:
+        """Let every calibrator of one site see a value."""
         rows = None
         for group in self._groups[site]:
             with noted(site, group.name, value):

@@ -1,12 +1,18 @@
 """What all tests share."""
 
+import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # `import networks` from any test
+
+hypothesis.settings.register_profile("ci", derandomize=True)  # what lands must not depend on luck; others explore
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True, scope="session")

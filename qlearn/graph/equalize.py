@@ -145,6 +145,10 @@ class _WeightRanges:
     def touches(self, members: Tensor) -> bool:
         return bool(torch.isin(self.members, members).any())
 
+    def couples(self, members: Tensor) -> bool:
+        """Whether the layer reads some of the members and writes some."""
+        return bool(torch.isin(self.writes, members).any() and torch.isin(self.reads, members).any())
+
     def raise_to_ranges(self, factors: Tensor, written: Tensor, read: Tensor) -> None:
         """Raise r1 and r2 of every class to what the scaled weights of this layer reach."""
         scaled = self.table * factors[self.reads] / factors[self.writes][:, None]
@@ -163,11 +167,16 @@ def _distinct(members: Tensor) -> Tensor:
 
 
 def _balance(factors: Tensor, members: Tensor, near: list[_WeightRanges]) -> None:
-    """Make r1 and r2 of some classes equal."""
+    """Make r1 and r2 of some classes equal.
+
+    All take their step at once. Where a layer both reads and writes them, as in a residual block, one's step moves the
+    other's ranges, and whole steps would swing to and fro for ever: there, half of each step is taken.
+    """
     written, read = torch.zeros(2, len(factors), dtype=torch.float64)
     for layer in near:
         layer.raise_to_ranges(factors, written, read)
-    step = torch.sqrt(written[members] / read[members])
+    coupled = any(layer.couples(members) for layer in near)
+    step = (written[members] / read[members]) ** (0.25 if coupled else 0.5)
     factors[members] *= torch.where(torch.isfinite(step) & (step > 0), step, 1.0)
 
 

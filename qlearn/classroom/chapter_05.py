@@ -80,7 +80,7 @@ def _draw_weights(rng: np.random.Generator, number: int) -> dict[str, Any]:
     if number == 0:
         means[:] = 0.0  # inputs that are zero on average: nothing to correct
     if number == 1:
-        weights = scale * rng.integers(-7, 8, taps)  # nothing was rounded
+        weights[:] = scale * rng.integers(-7, 8, taps)  # nothing was rounded
     if number == 2:
         means = -means
     return {

@@ -22,6 +22,7 @@ PICTURES = np.zeros((3, 4, 4, 3), np.uint8)
 ODD = [float("inf"), float("-inf"), float("nan"), 0.0, -3.0, 40.0]
 SITES = [f"blocks.{i}.depthwise.conv" for i in range(6)]
 RANGES = np.stack([-np.arange(5.0), np.arange(5.0) / 2], axis=1)
+PAIR = ([[16.0, -8.0], [0.5, 0.25]], [[1.0, 8.0], [-0.5, 4.0]])
 DB = {"input": 46.4, "weight": 46.8, "bias": 97.5, "accumulator": float("inf"), "requantization": 44.8}
 
 DRAWINGS = {
@@ -85,6 +86,11 @@ DRAWINGS = {
     "channels that are zero": lambda: viz.channel_ranges({"a": RANGES * 0}),
     "channels of nothing": lambda: viz.channel_ranges({}),
     "no channels": lambda: viz.channel_ranges({"a": RANGES[:0]}),
+    "scaled channels": lambda: viz.scaled_channels(PAIR, PAIR, [4.0, 0.25], title="t"),
+    "scaled channels, one of them": lambda: viz.scaled_channels(([[0.0]], [[3.0]]), ([[0.0]], [[3.0]]), [1.0]),
+    "scaled channels, an odd shape": lambda: viz.scaled_channels(
+        (np.ones((2, 3)), np.ones((1, 2))), (np.eye(2, 3), np.ones((1, 2))), [1, 1]
+    ),
     "surface": lambda: viz.loss_surface([-1, 0, 1], np.outer([4, 1, 9], [3, 1, 2]), {"float": (0, 0)}, title="t"),
     "surface that is flat": lambda: viz.loss_surface([0, 1], [[2.0, 2.0], [2.0, 2.0]]),
     "surface of zeros": lambda: viz.loss_surface([0, 1], np.zeros((2, 2))),
@@ -167,6 +173,9 @@ REFUSED = {
     "x, y, z cannot be told apart": lambda: viz.budget_bars(["a"], {name: [1] for name in "xyz"}),
     "'a' has shape .3,.; .channels, 2. is": lambda: viz.channel_ranges({"a": [1, 2, 3]}),
     "at most 3 tensors": lambda: viz.channel_ranges(dict.fromkeys("abcd", RANGES)),
+    "2 factors do not fit": lambda: viz.scaled_channels((np.ones((3, 2)), np.ones((2, 3))), PAIR, [1, 1]),
+    "1 factors do not fit": lambda: viz.scaled_channels(PAIR, PAIR, [1]),
+    "3 factors do not fit": lambda: viz.scaled_channels(([1, 2, 3], [[1, 2, 3]]), ([1, 2, 3], [[1, 2, 3]]), [1, 1, 1]),
     "loss of shape .2, 3.": lambda: viz.loss_surface([0, 1], np.ones((2, 3))),
     "at most 3 marks": lambda: viz.loss_surface([0, 1], np.ones((2, 2)), dict.fromkeys("abcd", (0, 0))),
     "at most 3 lines": lambda: viz.loss_line([0], {name: [1] for name in "abcd"}),
@@ -192,6 +201,17 @@ REFUSED = {
 def test_refuses(message):
     with pytest.raises(QLearnError, match=message):
         REFUSED[message]()
+
+
+def test_scaled_channels_writes_every_weight_and_factor_in_its_place():
+    after = ([[4.0, -2.0], [2.0, 1.0]], [[4.0, 2.0], [-2.0, 1.0]])
+    ax = viz.scaled_channels(PAIR, after, [4.0, 0.25])
+    places = {text.get_text(): text.get_position() for text in ax.texts}
+    assert {"16.00", "-8.00", "0.50", "0.25", "÷ 4", "÷ 0.25", "× 4", "× 0.25"} <= set(places)
+    row, column = places["÷ 0.25"], places["× 0.25"]
+    assert row[1] > places["÷ 4"][1] > places["16.00"][1]
+    assert column[0] > places["× 4"][0] > row[0]
+    assert [image.get_extent()[3] for image in ax.images] == [0, 0, 3.3, 3.3]  # two pairs, below each other
 
 
 def test_what_the_bars_show_is_what_was_given():

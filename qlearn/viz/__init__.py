@@ -10,6 +10,7 @@ from qlearn.viz.frames import Slider, png
 from qlearn.viz.layers import budget_bars, layer_rmse, layer_sqnr, sensitivity_bars
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
 from qlearn.viz.mixed import allocation_strip, cost_bars, pareto_front
+from qlearn.viz.pairs import scaled_channels
 from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
 from qlearn.viz.strip import STAGES, pipeline_strip
 from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, STYLE, ZERO_POINT, title_of
@@ -50,6 +51,7 @@ __all__ = [
     "ptq_beside_qat",
     "results_bars",
     "rounding_staircase",
+    "scaled_channels",
     "sensitivity_bars",
     "spread",
     "title_of",

@@ -126,6 +126,55 @@ def test_spec_of_folding_is_the_librarys():
         assert theirs == pytest.approx(exercise.spec(**case), rel=1e-5, abs=1e-6)
 
 
+def test_spec_of_equalizing_is_the_librarys():
+    exercise = exercises()["05.1"]
+    for case in exercise.all_cases():
+        first, second = (torch.tensor(case[key]) for key in ("first", "second"))
+        layers = torch.nn.Linear(first.shape[1], len(first)), torch.nn.Linear(len(first), len(second))
+        net = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1]).requires_grad_(False)
+        for layer, weight in zip(layers, (first, second), strict=True):
+            layer.weight.copy_(weight)
+        equal = ql.cross_layer_equalize(ql.trace(net, torch.zeros(1, first.shape[1]))).node("0").params["weight"]
+        factors = torch.tensor(exercise.spec(**case)).reshape(-1, 1)
+        assert torch.allclose(equal * factors, first, rtol=1e-4)
+
+
+def test_spec_of_absorbing_is_the_librarys():
+    exercise = exercises()["05.2"]
+    for case in exercise.all_cases():
+        count, outputs = len(case["means"]), len(case["biases"])
+        conv, norm, reader = (
+            torch.nn.Conv2d(1, count, 1),
+            torch.nn.BatchNorm2d(count),
+            torch.nn.Conv2d(count, outputs, 1),
+        )
+        net = torch.nn.Sequential(conv, norm, torch.nn.ReLU(), reader).eval().requires_grad_(False)
+        norm.bias.copy_(torch.tensor(case["means"]))
+        norm.weight.copy_(torch.tensor(case["stds"]))
+        reader.weight.copy_(torch.tensor(case["weights"]).reshape(outputs, count, 1, 1))
+        reader.bias.copy_(torch.tensor(case["biases"]))
+        folded = ql.fold_batch_norm(ql.trace(net, torch.zeros(1, 1, 2, 2)))
+        found = ql.absorb_high_bias(folded).node("3").params["bias"]
+        assert found.tolist() == pytest.approx(exercise.spec(**case), rel=1e-3, abs=1e-3)  # σ² / (σ² + ε)
+
+
+def test_spec_of_correcting_a_bias_keeps_the_mean():
+    exercise = exercises()["05.3"]
+    for case in exercise.all_cases():
+        w, means = np.array(case["weights"]), np.array(case["means"])
+        rounded = ql.fake_quantize(w, ql.QParams(case["scale"], 0, -128, 127)).numpy()
+        assert rounded @ means + exercise.spec(**case) == pytest.approx(w @ means + case["bias"], abs=1e-5)
+
+
+def test_spec_of_the_least_error_is_never_above_nearest():
+    exercise, lower = exercises()["05.4"], 0
+    for case in exercise.all_cases():
+        nearest = _error_of_rounding(case["weights"], case["scale"], case["inputs"])
+        assert 0 <= exercise.spec(**case) <= nearest + 1e-12
+        lower += exercise.spec(**case) < 0.99 * nearest
+    assert lower >= 5  # else rounding to nearest would be an answer
+
+
 def test_spec_of_the_combined_bias_is_the_kernels():
     exercise, rng = exercises()["03.2"], np.random.default_rng(0)
     for case in exercise.all_cases():
@@ -283,6 +332,25 @@ def _energy_edge(counts, share, *, centre=0.5):
     return int(np.argmax(energy.cumsum() >= share * energy.sum())) + 1
 
 
+def _equalizing(first, second, *, root=True, turned=False, careful=True):
+    r1, r2 = np.abs(first).max(1), np.abs(second).max(1 if turned else 0)
+    ratio = [a / b if b > 0 else 0.0 for a, b in zip(r1, r2, strict=False)]
+    return [(x**0.5 if root else x) if x > 0 or not careful else 1.0 for x in ratio]
+
+
+def _absorbing(means, stds, weights, biases, *, sigmas=3, clamp=True):
+    c = np.subtract(means, sigmas * np.array(stds))
+    return np.array(biases) + np.array(weights) @ (np.maximum(c, 0) if clamp else c)
+
+
+def _shift(w, scale, means, *, rounded=np.round):
+    return (rounded(np.array(w) / scale) * scale - w) @ np.array(means)
+
+
+def _error_of_rounding(w, scale, inputs, *, rounded=np.round):
+    return float(((np.array(inputs) @ (rounded(np.array(w) / scale) * scale - w)) ** 2).sum())
+
+
 def _log_rounded(weight):
     largest = np.abs(weight).max(axis=1)
     return np.round(np.log2(largest.max() / largest)).astype(int)
@@ -380,6 +448,19 @@ WRONG = [
     ("04.5", lambda v, t, b: _searched(v, t, b, power=1), "fails"),
     ("04.6", "a", 'not "a"'),
     ("04.6", "b", "counts do not know who came first"),
+    ("05.1", lambda f, s: _equalizing(f, s, root=False), "Yours     [16, 0.0625]\n  Expected  [4, 0.25]"),
+    ("05.1", lambda f, s: _equalizing(f, s, turned=True), "Expected  [4, 0.25]"),
+    ("05.1", lambda f, s: _equalizing(f, s, careful=False), "Yours     [0, 0.5]\n  Expected  [1, 0.5]"),
+    ("05.2", lambda m, s, w, b: _absorbing(m, s, w, b, clamp=False), "Yours     [7.5]\n  Expected  [15]"),
+    ("05.2", lambda m, s, w, b: _absorbing(m, s, w, b, sigmas=0), "Yours     [22.5]\n  Expected  [15]"),
+    ("05.2", lambda m, s, w, b: np.subtract(b, _absorbing(m, s, w, np.zeros(len(b)))), "Yours     [-13]"),
+    ("05.3", lambda w, b, s, m: b + _shift(w, s, m), "Yours     0.37\n  Expected  0.63"),
+    ("05.3", lambda w, b, s, m: b - _shift(w, s, m, rounded=np.trunc), "fails"),
+    ("05.3", lambda w, b, s, m: -_shift(w, s, m), "Yours     0.13\n  Expected  0.63"),
+    ("05.4", _error_of_rounding, "Yours     0.16\n  Expected  0.01"),
+    ("05.4", lambda w, s, x: _error_of_rounding(w, s, x, rounded=np.ceil), "Yours     0.36\n  Expected  0.01"),
+    ("05.5", "b", "this one was divided"),
+    ("05.5", "d", "no longer be cut"),
     ("10.1", lambda m, a, n, b: (m + n, (a + b) / 2), "fails"),
     ("10.1", lambda m, a, n, b: (m * a + n * b) / (m + n), "shape () instead of (2,)"),
     ("10.2", lambda s: 2.0 ** np.floor(np.log2(s)), "Yours     0.25\n  Expected  0.5"),

@@ -17,10 +17,12 @@ _HOMES = {
     "CalibratorSpec": "qlearn.calibrators.spec",
     "ClipRange": "qlearn.numbers.qparams",
     "Comparison": "qlearn.analysis.compare",
+    "Diagnosis": "qlearn.analysis.doctor.finding",
     "Engine": "qlearn.engines.spec",
     "EngineSpec": "qlearn.engines.spec",
     "ErrorBudget": "qlearn.analysis.budget",
     "Evaluation": "qlearn.analysis.evaluate",
+    "Finding": "qlearn.analysis.doctor.finding",
     "FloatModel": "qlearn.graph.model",
     "IntegerModel": "qlearn.integer.model",
     "Landscape": "qlearn.analysis.landscape",
@@ -51,6 +53,7 @@ _HOMES = {
     "cross_layer_equalize": "qlearn.graph.equalize",
     "dead_channels": "qlearn.graph.dead",
     "dequantize": "qlearn.numbers.affine",
+    "diagnose": "qlearn.analysis.doctor.diagnose",
     "engine": "qlearn.registry",
     "equalize_noise": "qlearn.repair.equalize_noise",
     "error_budget": "qlearn.analysis.budget",
@@ -97,6 +100,8 @@ if TYPE_CHECKING:
     from qlearn.analysis.activations import ActivationStudy, activation_study, with_activation
     from qlearn.analysis.budget import ErrorBudget, error_budget
     from qlearn.analysis.compare import Comparison, compare_calibrators
+    from qlearn.analysis.doctor.diagnose import diagnose
+    from qlearn.analysis.doctor.finding import Diagnosis, Finding
     from qlearn.analysis.evaluate import Evaluation, evaluate
     from qlearn.analysis.ladder import repair_ladder
     from qlearn.analysis.landscape import Landscape, loss_landscape

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from qlearn import __version__
-from qlearn.cli import analyze, repair_options
+from qlearn.cli import analyze, doctor, repair_options
 from qlearn.cli.options import MODEL_HELP, add_own
 from qlearn.errors import QLearnError
 
@@ -53,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_quantize(commands)
     _add_compare(commands)
     analyze.add_parser(commands)
+    doctor.add_parser(commands)
     repair_options.add_parser(commands, MODEL_HELP, add_own)
     _add_export(commands)
     _add_info(commands)

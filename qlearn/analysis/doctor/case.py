@@ -1,0 +1,280 @@
+"""A case: the networks and pictures that the doctor looks at, gathered from whatever the caller has."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from qlearn.analysis.doctor.facts import Facts, look_at, look_at_outputs
+from qlearn.errors import DataError, FallbackWarning, GraphError
+from qlearn.graph.fold import fold_batch_norm
+from qlearn.graph.fuse import fuse_activations
+from qlearn.graph.model import FloatModel
+from qlearn.integer.layers import SHARING_OPS
+from qlearn.integer.model import IntegerModel
+from qlearn.pipeline.calibrate import calibrate, input_of
+from qlearn.pipeline.quantize import quantize_model
+from qlearn.pipeline.recipe import Recipe, TensorRecipe
+from qlearn.pipeline.simulate import QuantizedLayer, QuantizedModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from qlearn.graph.preprocess import Preprocess
+    from qlearn.integer.layers import IntegerLayer
+    from qlearn.numbers.qparams import ClipRange
+
+BATCH = 32
+"""Pictures that run at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some pictures of a set, in memory.
+
+    Parameters
+    ----------
+    x : Tensor, shape (N, *input_shape), float32
+    labels : Tensor or None, shape (N,), int64
+    count : int
+        Pictures in the whole set, as far as it was read.
+    preprocess : Preprocess or None
+        What the set says about itself.
+    indices : ndarray, shape (N,)
+        Their places in the set.
+    """
+
+    x: Tensor
+    labels: Tensor | None
+    count: int
+    preprocess: Preprocess | None
+    indices: NDArray[np.int64]
+
+    def batches(self) -> list[Tensor]:
+        """Return the pictures in batches of `BATCH`."""
+        return list(torch.split(self.x, BATCH))
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What the checks read.
+
+    Parameters
+    ----------
+    name : str
+    pictures : Sample
+    facts : Facts
+        What was seen when the pictures ran.
+    quantized : QuantizedModel or None
+        None for an integer model without its float network.
+    folded : FloatModel or None
+        The float network with batch norms folded and activations fused; its layers know what the batch norms knew.
+    recipe : Recipe or None
+        How it was quantized; guessed from the integers where nobody said.
+    calibration : iterable or None
+        Can be read again and again.
+    calibrated_on : Sample or None
+    images_calibrated : int or None
+        Size of the calibration set.
+    preprocess : Preprocess or None
+        Stored with the network.
+    outputs : ndarray or None
+        What the caller's runtime returned for the pictures.
+    """
+
+    name: str
+    pictures: Sample
+    facts: Facts
+    quantized: QuantizedModel | None = None
+    folded: FloatModel | None = None
+    recipe: Recipe | None = None
+    calibration: Any = None
+    calibrated_on: Sample | None = None
+    images_calibrated: int | None = None
+    preprocess: Preprocess | None = None
+    outputs: NDArray[Any] | None = None
+    done: dict[str, Any] = field(default_factory=dict)
+
+    def remade(self, model: FloatModel, recipe: Recipe) -> QuantizedModel:
+        """Quantize another float network, or by another recipe, on the calibration pictures at hand."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FallbackWarning)
+            return quantize_model(model, recipe, calibrate(model, self.calibration, recipe))
+
+
+def open_case(
+    model: Any,
+    data: Any,
+    *,
+    recipe: Recipe | None,
+    table: Mapping[str, ClipRange] | None,
+    calibration: Any,
+    reference: FloatModel | None,
+    outputs: Any,
+    images: int,
+) -> Case:
+    """Gather what the checks need: quantize where that is still to be done, and run the pictures once."""
+    evaluation = getattr(data, "evaluation", data)
+    calibration = getattr(data, "calibration", None) if calibration is None else calibration
+    if evaluation is None:
+        raise DataError("diagnose() needs pictures: Splits, a Dataset, or batches of inputs or (inputs, labels)")
+    pictures = sample(evaluation, images, "the evaluation pictures")
+    calibrated_on = None if calibration is None else sample(calibration, images, "the calibration pictures")
+    counted = getattr(table, "images", None) or (None if calibrated_on is None else calibrated_on.count)
+    quantized = _quantized(model, recipe, table, calibration, reference)
+    common: dict[str, Any] = {
+        "name": model.name, "pictures": pictures, "calibration": calibration, "calibrated_on": calibrated_on,
+        "images_calibrated": counted, "preprocess": model.preprocess,
+        "outputs": None if outputs is None else _checked_outputs(outputs, pictures),
+    }  # fmt: skip
+    if quantized is None:
+        return Case(facts=look_at_outputs(model, pictures.batches()), **common)
+    base = quantized.model if isinstance(model, QuantizedModel) and reference is None else reference or model
+    folded = fuse_activations(fold_batch_norm(base if isinstance(base, FloatModel) else quantized.model))
+    facts = look_at(quantized, pictures.batches())
+    return Case(facts=facts, quantized=quantized, folded=folded, recipe=recipe or recipe_of(quantized), **common)
+
+
+def _quantized(
+    model: Any, recipe: Recipe | None, table: Any, calibration: Any, reference: FloatModel | None
+) -> QuantizedModel | None:
+    if isinstance(model, QuantizedModel):
+        return model
+    if isinstance(model, IntegerModel):
+        return None if reference is None else beside(model, reference)
+    if not isinstance(model, FloatModel):
+        raise GraphError(
+            "diagnose() takes a network of qlearn (FloatModel, QuantizedModel, IntegerModel), "
+            f"got {type(model).__name__}: ql.trace() makes one from an nn.Module"
+        )
+    recipe, folded = recipe or Recipe(), fold_batch_norm(model)
+    if table is None and calibration is None:
+        raise DataError(
+            f"{model.name}: a float network must be quantized to be examined: give data with a calibration part, "
+            "calibration=, or table="
+        )
+    with warnings.catch_warnings():  # what stays in float becomes a finding
+        warnings.simplefilter("ignore", FallbackWarning)
+        return quantize_model(folded, recipe, calibrate(folded, calibration, recipe) if table is None else table)
+
+
+def sample(batches: Any, images: int, what: str) -> Sample:
+    """Draw some pictures of a set, always the same ones; of a Dataset, only those are read.
+
+    Raises
+    ------
+    DataError
+        If there are no pictures, they hold NaN or Inf, or there is not one label for each.
+    """
+    if images < 1:
+        raise DataError(f"images must be at least 1, got {images}")
+    count = len(batches) if hasattr(batches, "subset") else None
+    chosen = None if count is None else _drawn(count, images)
+    inputs, labels = _read(batches if chosen is None else batches.subset(chosen), what)
+    x, truth = torch.cat(inputs), torch.cat(labels) if labels else None
+    if truth is not None and truth.shape != (len(x),):
+        raise DataError(f"{what}: {len(x)} pictures, but labels of shape {tuple(truth.shape)}")
+    if chosen is None:
+        chosen, count = _drawn(len(x), images), len(x)
+        x, truth = x[chosen], None if truth is None else truth[chosen]
+    bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
+    if bad:
+        raise DataError(f"{what}: {bad} of {len(x)} hold NaN or Inf; leave them out, or mend what prepares them")
+    return Sample(x, truth, count or len(x), getattr(batches, "preprocess", None), chosen)
+
+
+def _drawn(total: int, count: int) -> NDArray[np.int64]:
+    return np.sort(np.random.default_rng(0).choice(total, min(count, total), replace=False)).astype(np.int64)
+
+
+def _read(batches: Any, what: str) -> tuple[list[Tensor], list[Tensor]]:
+    if isinstance(batches, torch.Tensor | np.ndarray):
+        batches = [batches]
+    inputs: list[Tensor] = []
+    labels: list[Tensor] = []
+    for batch in batches:
+        inputs.append(input_of(batch).float())
+        if isinstance(batch, tuple | list) and len(batch) > 1 and batch[1] is not None:
+            labels.append(torch.as_tensor(np.asarray(batch[1])).long().reshape(-1))
+    if not inputs or not sum(map(len, inputs)):
+        raise DataError(f"{what}: there are none (an iterator that was already used up?)")
+    return inputs, labels
+
+
+def _checked_outputs(outputs: Any, pictures: Sample) -> NDArray[Any]:
+    values = np.asarray(outputs)
+    if values.ndim != 2 or len(values) != pictures.count:
+        raise DataError(f"outputs= takes one row for each of the {pictures.count} pictures, got shape {values.shape}")
+    return values[pictures.indices]
+
+
+def beside(integer: IntegerModel, reference: FloatModel) -> QuantizedModel:
+    """Return an integer model as a simulation beside its float network, to see the layers of both.
+
+    Raises
+    ------
+    GraphError
+        If the float network, folded and fused, has other layers.
+    """
+    fused = fuse_activations(fold_batch_norm(reference))
+    theirs, ours = ([(one.name, one.inputs) for one in nodes] for nodes in (fused.nodes, integer.layers))
+    if theirs != ours:
+        first = next((a for a, b in zip(theirs, ours, strict=False) if a != b), (theirs + ours)[-1])
+        raise GraphError(
+            f"{integer.name}: the float network has other layers than the integer model (first at {first[0]!r}): "
+            "give the one that was quantized, or leave reference= out"
+        )
+    layers = [
+        QuantizedLayer(node, mine.output, mine.weight, mine.weight_qparams, _int32(mine), mine.clamp)
+        for node, mine in zip(fused.nodes, integer.layers, strict=True)
+    ]
+    return QuantizedModel(fused, tuple(layers))
+
+
+def _int32(layer: IntegerLayer) -> NDArray[np.int32] | None:
+    """The bias, also of 64-bit accumulators: its codes fit, or quantize_model() would have refused them."""
+    return None if layer.bias is None else layer.bias.astype(np.int32)
+
+
+def recipe_of(quantized: QuantizedModel) -> Recipe:
+    """Guess the recipe from the integers: bits and granularity as most layers have them, the rest by default.
+
+    Examples
+    --------
+    >>> import qlearn as ql
+    >>> net = ql.trace(torch.nn.Conv2d(1, 2, 3), torch.zeros(1, 1, 8, 8))
+    >>> recipe = ql.Recipe(weights=ql.TensorRecipe(scheme="symmetric", bits=6))
+    >>> guessed = recipe_of(ql.quantize_model(net, recipe, ql.calibrate(net, [torch.ones(1, 1, 8, 8)], recipe)))
+    >>> guessed.weights.bits, guessed.weights.granularity, guessed.activations.bits
+    (6, 'per_tensor', 8)
+    """
+    weights = [layer.weight_qparams for layer in quantized.layers if layer.weight_qparams is not None]
+    outputs = [
+        layer.output for layer in quantized.layers if layer.output is not None and layer.node.op not in SHARING_OPS
+    ]
+    per_channel = any(one.axis is not None for one in weights)
+    own = TensorRecipe(
+        scheme="symmetric_restricted",
+        bits=most_common([one.bits for one in weights]),
+        granularity="per_channel" if per_channel else "per_tensor",
+    )
+    activations = TensorRecipe(scheme="affine", bits=most_common([one.bits for one in outputs]), calibrator="mse")
+    return Recipe(activations=activations if outputs else None, weights=own if weights else None)
+
+
+def most_common(bits: list[int]) -> int:
+    """Return the number that occurs most often, the larger of equals; 8 if there are none.
+
+    Examples
+    --------
+    >>> most_common([8, 4, 8]), most_common([])
+    (8, 8)
+    """
+    return max(set(bits), key=lambda value: (bits.count(value), value), default=8)

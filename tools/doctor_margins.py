@@ -1,0 +1,131 @@
+"""How far healthy networks stay from the limits of the doctor: the evidence for `qlearn.analysis.doctor.faults`.
+
+    python tools/doctor_margins.py [tiny_resnet tiny_mobilenet families resnet20 mobilenet_v1_0.25] > FILE.json
+
+Prints the worst value of every sign over all networks, calibrators and granularities, beside its limit.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import platform
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import qlearn as ql
+from qlearn.analysis.doctor import faults
+from qlearn.analysis.doctor.answers import classes_in
+from qlearn.analysis.doctor.case import Case, open_case
+from qlearn.analysis.doctor.inputs import _off, first_layer
+from qlearn.analysis.doctor.remedies import effect_of
+from qlearn.analysis.doctor.weights import _alive, _sizes
+from qlearn.errors import FallbackWarning
+from qlearn.graph.dead import dead_inputs
+from qlearn.integer.layers import SHARING_OPS
+from qlearn.zoo.models.families import FAMILIES, family
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NETWORKS = ("tiny_resnet", "tiny_mobilenet", "families", "resnet20", "mobilenet_v1_0.25")
+CALIBRATORS = ("mse", "minmax", "percentile")
+PER_TENSOR_IS_HEALTHY = ("tiny_resnet", "tiny_mobilenet", "resnet20", *FAMILIES)
+
+
+def networks(names: list[str]) -> Iterator[tuple[str, Any, Any, Any]]:
+    for name in names:
+        if name == "families":
+            for one in FAMILIES:
+                generator = torch.Generator().manual_seed(1)
+                sets = [[torch.randn(32, 3, 32, 32, generator=generator)] for _ in range(2)]
+                yield one, ql.trace(family(one), torch.zeros(1, 3, 32, 32), name=one), *sets
+        else:
+            net, data = ql.load(name)
+            yield name, net, data.calibration.subset(64), data.evaluation
+
+
+def signs(case: Case) -> Iterator[tuple[str, float]]:
+    """Every sign with its size: larger is worse, but for decibels and agreement, which are negated."""
+    assert case.quantized is not None
+    for layer in case.quantized.layers:
+        facts = case.facts.sites[layer.node.name]
+        if layer.output is not None and layer.node.op not in SHARING_OPS:
+            limits = layer.output.range
+            if facts.span:
+                yield "TOO_WIDE", float(limits.hi - limits.lo) / facts.span
+            yield "TOO_NARROW_DB", -facts.clip_db
+    yield from _signs_of_pictures(case)
+    yield from _signs_of_weights(case)
+    effect, _ = effect_of(case)
+    if effect is not None:
+        yield "COLLAPSE_AGREEMENT", -effect.agreement
+        yield "COLLAPSE_DB", -effect.sqnr_db
+
+
+def _signs_of_pictures(case: Case) -> Iterator[tuple[str, float]]:
+    layer = first_layer(case.folded)
+    for sample in (case.pictures, case.calibrated_on):
+        if layer is not None and sample is not None:
+            mean, std = _off(*layer.per_picture(sample.x))
+            yield "INPUT_MEAN", mean
+            yield "INPUT_STD", abs(std)
+    codes, limits = case.facts.codes, case.facts.limits
+    if codes is not None and limits is not None:
+        yield "SATURATED", float(((codes >= limits[1]).sum(1) > 1).double().mean())
+    if case.calibrated_on is not None and case.folded is not None and case.facts.float_logits is not None:
+        answers = torch.cat([case.folded(x).flatten(1).argmax(1) for x in case.calibrated_on.batches()])
+        yield "FEW_CLASSES", classes_in(case.facts.float_logits.argmax(1)) / classes_in(answers)
+
+
+def _signs_of_weights(case: Case) -> Iterator[tuple[str, float]]:
+    assert case.quantized is not None
+    outputs = {layer.node.name: layer.output for layer in case.quantized.layers}
+    dead = dead_inputs(case.quantized.model)
+    for layer in case.quantized.layers:
+        if layer.weight is None or layer.weight_qparams is None:
+            continue
+        sizes, alive = _sizes(layer), _alive(layer, [one for one in dead if one.layer == layer.node.name])
+        if layer.weight_qparams.axis is None:
+            largest = np.where(alive, sizes, 0).max(axis=1)
+            largest = largest[largest > 0]
+            yield "FEW_STEP_CHANNELS", float((largest / largest.max() * 127 < faults.FEW_STEPS).mean())
+        x = outputs[layer.node.inputs[0]]
+        if layer.bias is not None and x is not None and layer.output is not None:
+            step = (np.float32(x.scale) * layer.weight_qparams.scale).astype(np.float64)
+            off = np.abs(layer.bias * step - layer.node.params["bias"].double().numpy())
+            yield "COARSE_BIAS", float(off.max() / layer.output.scale)
+
+
+def main() -> None:
+    warnings.simplefilter("ignore", FallbackWarning)
+    torch.set_num_threads(1)
+    worst: dict[str, tuple[float, str]] = {}
+    for name, net, calibration, evaluation in networks(sys.argv[1:] or list(NETWORKS)):
+        for calibrator in CALIBRATORS:
+            for granularity in ("per_channel", "per_tensor")[: 1 + (name in PER_TENSOR_IS_HEALTHY)]:
+                recipe = ql.Recipe(
+                    activations=ql.TensorRecipe(scheme="affine", calibrator=calibrator),
+                    weights=ql.TensorRecipe(scheme="symmetric_restricted", granularity=granularity),
+                )
+                more: dict[str, Any] = {"table": None, "reference": None, "outputs": None, "images": 64}
+                case = open_case(net, evaluation, recipe=recipe, calibration=calibration, **more)
+                for sign, value in signs(case):
+                    if value > worst.get(sign, (-np.inf, ""))[0]:
+                        worst[sign] = (value, f"{name}, {calibrator}, {granularity}")
+        print(name, file=sys.stderr)
+    rows = {
+        sign: {"limit": getattr(faults, sign), "worst healthy": abs(value) if value else 0.0, "where": where}
+        for sign, (value, where) in worst.items()
+    }
+    versions = {"qlearn": ql.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    made = {"date": dt.datetime.now(tz=dt.UTC).date().isoformat(), "command": " ".join(sys.argv)}
+    print(json.dumps({**made, "versions": versions | {"python": platform.python_version()}, "signs": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

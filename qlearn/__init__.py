@@ -12,9 +12,12 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ActivationStudy": "qlearn.analysis.activations",
+    "Allocation": "qlearn.analysis.mixed_precision.choices",
     "CalibrationTable": "qlearn.pipeline.calibrate",
     "Calibrator": "qlearn.calibrators.spec",
     "CalibratorSpec": "qlearn.calibrators.spec",
+    "Choice": "qlearn.analysis.mixed_precision.choices",
+    "ChoiceLogits": "qlearn.analysis.mixed_precision.logits",
     "ClipRange": "qlearn.numbers.qparams",
     "Comparison": "qlearn.analysis.compare",
     "Diagnosis": "qlearn.analysis.doctor.finding",
@@ -28,10 +31,13 @@ _HOMES = {
     "Landscape": "qlearn.analysis.landscape",
     "LayerRecipe": "qlearn.pipeline.recipe",
     "LayerTable": "qlearn.analysis.layers",
+    "ParetoFront": "qlearn.analysis.mixed_precision.search",
     "Preprocess": "qlearn.graph.preprocess",
+    "QATModel": "qlearn.pipeline.qat_model",
     "QParams": "qlearn.numbers.qparams",
     "QuantizedModel": "qlearn.pipeline.simulate",
     "Recipe": "qlearn.pipeline.recipe",
+    "Resource": "qlearn.analysis.mixed_precision.resources",
     "Scheme": "qlearn.schemes.base",
     "SchemeSpec": "qlearn.schemes.base",
     "Sensitivity": "qlearn.analysis.sensitivity",
@@ -40,7 +46,9 @@ _HOMES = {
     "Trait": "qlearn.calibrators.spec",
     "absorb_high_bias": "qlearn.graph.high_bias",
     "activation_study": "qlearn.analysis.activations",
+    "adaround": "qlearn.repair.adaround",
     "analyze": "qlearn.analysis.layers",
+    "bit_operations": "qlearn.analysis.mixed_precision.resources",
     "calibrate": "qlearn.pipeline.calibrate",
     "calibrate_many": "qlearn.pipeline.calibrate",
     "calibrator": "qlearn.registry",
@@ -49,6 +57,7 @@ _HOMES = {
     "check_environment": "qlearn.classroom.environment",
     "check_scheme": "qlearn.testing",
     "compare_calibrators": "qlearn.analysis.compare",
+    "convert": "qlearn.pipeline.qat_model",
     "correct_bias": "qlearn.repair.correct_bias",
     "cross_layer_equalize": "qlearn.graph.equalize",
     "dead_channels": "qlearn.graph.dead",
@@ -61,22 +70,35 @@ _HOMES = {
     "export_litert": "qlearn.export.litert",
     "export_onnx": "qlearn.export.onnx",
     "fake_quantize": "qlearn.numbers.affine",
+    "fake_quantize_learned": "qlearn.numbers.straight_through",
     "fold_batch_norm": "qlearn.graph.fold",
     "fuse_activations": "qlearn.graph.fuse",
+    "hessian_costs": "qlearn.analysis.mixed_precision.hessian",
+    "hessian_traces": "qlearn.analysis.mixed_precision.hessian",
     "hookimpl": "qlearn.hookspecs",
     "import_litert": "qlearn.export.litert_import",
     "load": "qlearn.zoo.load",
+    "load_checkpoint": "qlearn.pipeline.checkpoint",
+    "load_qat": "qlearn.zoo.qat",
     "loss_landscape": "qlearn.analysis.landscape",
+    "measure_choices": "qlearn.analysis.mixed_precision.measure",
+    "pareto_front": "qlearn.analysis.mixed_precision.search",
     "plugins": "qlearn.registry",
+    "prepare_qat": "qlearn.pipeline.qat",
     "quantize": "qlearn.numbers.affine",
     "quantize_model": "qlearn.pipeline.quantize",
+    "reestimate_batch_norm": "qlearn.pipeline.qat",
     "register": "qlearn.registry",
     "repair_ladder": "qlearn.analysis.ladder",
+    "round_to_float16": "qlearn.graph.half",
+    "save_checkpoint": "qlearn.pipeline.checkpoint",
     "scheme": "qlearn.registry",
+    "search_bits": "qlearn.analysis.mixed_precision.search",
     "sensitivity": "qlearn.analysis.sensitivity",
     "sqnr_db": "qlearn.analysis.metrics",
     "trace": "qlearn.graph.trace",
     "unregister": "qlearn.registry",
+    "weight_bytes": "qlearn.analysis.mixed_precision.resources",
     "with_activation": "qlearn.analysis.activations",
     "zero_dead_inputs": "qlearn.graph.dead",
 }
@@ -107,6 +129,12 @@ if TYPE_CHECKING:
     from qlearn.analysis.landscape import Landscape, loss_landscape
     from qlearn.analysis.layers import LayerTable, analyze
     from qlearn.analysis.metrics import sqnr_db
+    from qlearn.analysis.mixed_precision.choices import Allocation, Choice
+    from qlearn.analysis.mixed_precision.hessian import hessian_costs, hessian_traces
+    from qlearn.analysis.mixed_precision.logits import ChoiceLogits
+    from qlearn.analysis.mixed_precision.measure import measure_choices
+    from qlearn.analysis.mixed_precision.resources import Resource, bit_operations, weight_bytes
+    from qlearn.analysis.mixed_precision.search import ParetoFront, pareto_front, search_bits
     from qlearn.analysis.sensitivity import Sensitivity, sensitivity
     from qlearn.calibrators.spec import Calibrator, CalibratorSpec, Trait
     from qlearn.classroom.environment import check_environment
@@ -119,6 +147,7 @@ if TYPE_CHECKING:
     from qlearn.graph.equalize import cross_layer_equalize
     from qlearn.graph.fold import fold_batch_norm
     from qlearn.graph.fuse import fuse_activations
+    from qlearn.graph.half import round_to_float16
     from qlearn.graph.high_bias import absorb_high_bias
     from qlearn.graph.model import FloatModel
     from qlearn.graph.preprocess import Preprocess
@@ -128,13 +157,19 @@ if TYPE_CHECKING:
     from qlearn.numbers.affine import dequantize, fake_quantize, quantize
     from qlearn.numbers.histogram import StreamingHistogram
     from qlearn.numbers.qparams import ClipRange, QParams
+    from qlearn.numbers.straight_through import fake_quantize_learned
     from qlearn.pipeline.calibrate import CalibrationTable, calibrate, calibrate_many
+    from qlearn.pipeline.checkpoint import load_checkpoint, save_checkpoint
+    from qlearn.pipeline.qat import prepare_qat, reestimate_batch_norm
+    from qlearn.pipeline.qat_model import QATModel, convert
     from qlearn.pipeline.quantize import quantize_model
     from qlearn.pipeline.recipe import LayerRecipe, Recipe, TensorRecipe
     from qlearn.pipeline.simulate import QuantizedModel
     from qlearn.registry import calibrator, engine, plugins, register, scheme, unregister
+    from qlearn.repair.adaround import adaround
     from qlearn.repair.correct_bias import correct_bias
     from qlearn.repair.equalize_noise import equalize_noise
     from qlearn.schemes.base import Scheme, SchemeSpec
     from qlearn.testing import check_calibrator, check_scheme
     from qlearn.zoo.load import load
+    from qlearn.zoo.qat import load_qat

@@ -27,6 +27,7 @@
 
     PluginWarning (UserWarning)            a plugin was left out; the library goes on
     FallbackWarning (UserWarning)          a layer stays in float (paper §7.1)
+    GridWarning (UserWarning)              learned weights were moved to another grid
 
 Low-level functions raise short errors; the public entry points add the layer, the shape and the calibrator as
 notes (``BaseException.add_note``), so that a traceback names what, where and the remedy.
@@ -129,3 +130,7 @@ class PluginWarning(UserWarning):
 
 class FallbackWarning(UserWarning):
     """A layer stays in float between dequantize and quantize (paper §7.1)."""
+
+
+class GridWarning(UserWarning):
+    """The grid that was pinned to learned weights could not be kept, and they were rounded anew."""

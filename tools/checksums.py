@@ -18,7 +18,7 @@ def table(folder: Path) -> str:
     Parameters
     ----------
     folder : Path
-        The assets. The table itself, hidden files and Python files do not count.
+        The assets. The table itself, hidden files, Python files and texts (.md) do not count.
 
     Returns
     -------
@@ -32,7 +32,7 @@ def _checksums(folder: Path) -> dict[str, str]:
     return {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != SUMS and path.suffix != ".py" and not path.name.startswith(".")
+        if path.is_file() and path.name != SUMS and path.suffix not in (".py", ".md") and not path.name.startswith(".")
     }
 
 

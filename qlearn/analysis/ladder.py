@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,15 +10,9 @@ import numpy as np
 from qlearn.analysis.compare import Interval, paired_difference
 from qlearn.analysis.metrics import sqnr_db
 from qlearn.errors import DataError
-from qlearn.graph.dead import zero_dead_inputs
-from qlearn.graph.equalize import cross_layer_equalize
-from qlearn.graph.high_bias import absorb_high_bias
-from qlearn.pipeline.calibrate import calibrate
 from qlearn.pipeline.observe import input_of
-from qlearn.pipeline.quantize import quantize_model
 from qlearn.progress import progress
-from qlearn.repair.correct_bias import correct_bias
-from qlearn.repair.equalize_noise import equalize_noise
+from qlearn.repair.steps import PER_CHANNEL, PER_TENSOR, STEPS, Stage, calibrated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,80 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from qlearn.graph.model import FloatModel
-    from qlearn.numbers.qparams import ClipRange
     from qlearn.pipeline.recipe import Recipe
-    from qlearn.pipeline.simulate import QuantizedModel
-
-
-@dataclass(frozen=True, eq=False)
-class Stage:
-    """A network on its way up the ladder: what `quantize_model` takes.
-
-    Parameters
-    ----------
-    model : FloatModel
-    recipe : Recipe
-    table : mapping of site to ClipRange
-    """
-
-    model: FloatModel
-    recipe: Recipe
-    table: Mapping[str, ClipRange]
-
-    @property
-    def quantized(self) -> QuantizedModel:
-        """The network as it will run."""
-        return quantize_model(self.model, self.recipe, self.table)
-
-
-def _remade(change: Callable[[FloatModel], FloatModel]) -> Callable[[Stage, Any], Stage]:
-    """A step that changes the float network; its sites then have other ranges."""
-    return lambda stage, pictures: _calibrated(change(stage.model), stage.recipe, pictures)
-
-
-def _noise_equalized(stage: Stage, pictures: Iterable[Any]) -> Stage:
-    return _calibrated(equalize_noise(stage.model, stage.recipe, pictures), stage.recipe, pictures)
-
-
-def _corrected(stage: Stage, pictures: Iterable[Any]) -> Stage:
-    return replace(stage, model=correct_bias(stage.model, stage.recipe, stage.table, pictures))
-
-
-def _corrected_blind(stage: Stage, pictures: Iterable[Any]) -> Stage:
-    return replace(stage, model=correct_bias(stage.model, stage.recipe, stage.table))
-
-
-STEPS: dict[str, Callable[[Stage, Any], Stage]] = {
-    "dead inputs zeroed": _remade(zero_dead_inputs),
-    "equalized": _remade(cross_layer_equalize),
-    "noise equalized": _noise_equalized,
-    "bias absorbed": _remade(absorb_high_bias),
-    "bias corrected": _corrected,
-    "bias corrected without pictures": _corrected_blind,
-}
-"""What a rung may do. A new step is one function and one line."""
-
-_EQUALIZED = ("dead inputs zeroed", "equalized")
-_NOISE_EQUALIZED = ("dead inputs zeroed", "noise equalized")
-PER_TENSOR: tuple[tuple[str, ...], ...] = (
-    (),
-    _EQUALIZED[:1],
-    _EQUALIZED,
-    (*_EQUALIZED, "bias absorbed"),
-    (*_EQUALIZED, "bias absorbed", "bias corrected"),
-    (*_EQUALIZED, "bias corrected without pictures"),
-    (*_EQUALIZED, "bias corrected"),
-    _NOISE_EQUALIZED,
-    (*_NOISE_EQUALIZED, "bias corrected"),
-)
-"""The rungs per tensor: for each, the steps that lead to it."""
-PER_CHANNEL: tuple[tuple[str, ...], ...] = (
-    (),
-    ("bias corrected without pictures",),
-    (*_NOISE_EQUALIZED, "bias corrected"),
-    ("bias corrected",),
-)
-"""The rungs per channel."""
 
 
 @dataclass(frozen=True)
@@ -247,15 +168,11 @@ def _stage(
     if path not in done:
         granularity, steps = path
         if not steps:
-            done[path] = _calibrated(model, recipe, pictures)
+            done[path] = calibrated(model, recipe, pictures)
         else:
             before = _stage(done, model, recipe, (granularity, steps[:-1]), pictures)
             done[path] = STEPS[steps[-1]](before, pictures)
     return done[path]
-
-
-def _calibrated(model: FloatModel, recipe: Recipe, pictures: Iterable[Any]) -> Stage:
-    return Stage(model, recipe, calibrate(model, pictures, recipe))
 
 
 def _run_all(

@@ -15,7 +15,8 @@ from qlearn.errors import DataError, GraphError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.numbers.affine import fake_quantize
 from qlearn.pipeline.calibrate import input_of
-from qlearn.pipeline.quantize import WEIGHTED_OPS, weight_qparams
+from qlearn.pipeline.quantize import WEIGHTED_OPS
+from qlearn.pipeline.weights import weight_qparams
 from qlearn.progress import progress
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The ``qlearn`` command, one module for each of its own commands; argparse and nothing heavy here."""
+"""The ``qlearn`` command: argparse here, and one module for the work of each command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from qlearn import __version__
-from qlearn.cli import analyze, doctor, repair_options
+from qlearn.cli import analyze, doctor, mixed, repair_options
 from qlearn.cli.options import MODEL_HELP, add_own
 from qlearn.errors import QLearnError
 
@@ -54,7 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_compare(commands)
     analyze.add_parser(commands)
     doctor.add_parser(commands)
-    repair_options.add_parser(commands, MODEL_HELP, add_own)
+    mixed.add_parser(commands)
+    repair_options.add_parser(commands)
     _add_export(commands)
     _add_info(commands)
     _add_plugins(commands)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from qlearn.cli.options import MODEL_HELP, add_own
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]  # noqa: SLF001  (argparse has no public name for it)
+    from qlearn.cli.options import Commands
 
 
-def add_parser(commands: Commands, model_help: str, add_own: Callable[[argparse.ArgumentParser], None]) -> None:
+def add_parser(commands: Commands) -> None:
     """Add the command."""
     parser = commands.add_parser(
         "repair",
@@ -20,7 +20,7 @@ def add_parser(commands: Commands, model_help: str, add_own: Callable[[argparse.
         "each step, with paired 95 %% confidence intervals against float. No labels are used but to measure.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("model", metavar="MODEL", help=model_help)
+    parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     group = parser.add_argument_group("recipe")
     granularities = ("per_tensor", "per_channel")
     group.add_argument(

@@ -192,4 +192,4 @@ def _zeroed(node: Node, constants: Mapping[int, float]) -> Node:
     params = {"weight": torch.where(by_input(node, dead), 0.0, weight)}
     if bool((moved != 0).any()):
         params["bias"] = (node.params.get("bias", torch.zeros(len(weight))).double() + moved).float()
-    return node.with_weights(**params)
+    return node.with_params(**params)

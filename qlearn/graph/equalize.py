@@ -185,7 +185,7 @@ def _scaled(node: Node, classes: ChannelClasses, factors: Tensor) -> Node:
     if "bn" in node.attrs:
         mean, std = node.attrs["bn"]
         node = node.with_attrs(bn=OutputStatistics((mean / written).float(), (std / written).float()))
-    return node.with_weights(**{key: value.float() for key, value in params.items()})
+    return node.with_params(**{key: value.float() for key, value in params.items()})
 
 
 def _scaled_limit(limit: Any, written: Tensor) -> Any:

@@ -11,6 +11,8 @@ from torch import Tensor
 from qlearn.graph.absorb import absorb
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from qlearn.graph.model import FloatModel, Node
 
 UNPADDED = (0, 0, 0, 0)
@@ -77,6 +79,39 @@ def fold_batch_norm(model: FloatModel) -> FloatModel:
     return model.with_nodes(_depthwise(node) if _is_depthwise(node) else node for node in model.nodes)
 
 
+def norms_behind(model: FloatModel) -> dict[str, Node]:
+    """Return, by the layer's name, the batch norms that alone fold into the convolution or linear layer before them.
+
+    These are the ones that training can keep separate: the first way of `fold_batch_norm`,
+    in a layer that takes in no other batch norm.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from qlearn.graph.trace import trace
+    >>> net = trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()), torch.zeros(1, 3, 8, 8))
+    >>> norms_behind(net)
+    {'0': 1 = batch_norm(0, weight[4], bias[4], running_mean[4], running_var[4])}
+    """
+    reads = model.reader_counts()
+    nodes = {node.name: node for node in model.nodes}
+    norms = {node.inputs[0]: node for node in model.nodes if node.op == "batch_norm"}
+    back: dict[str, Node] = {}
+    for name, norm in norms.items():
+        layer = nodes[name]
+        alone = layer.op in ("conv2d", "linear") and reads[name] == 1 and "clamp" not in layer.attrs
+        if alone and _same_channels(layer, norm):
+            back[name] = norm
+    gone = {norm.name for norm in back.values()}
+    return {name: norm for name, norm in back.items() if norm.name not in norms and not _norm_before(nodes, name, gone)}
+
+
+def _norm_before(nodes: Mapping[str, Node], name: str, gone: Collection[str]) -> bool:
+    """Whether a batch norm that stays there precedes the layer, and may fold forward into it."""
+    source = nodes[nodes[name].inputs[0]]
+    return source.op == "batch_norm" and source.name not in gone
+
+
 def _fold_forward(model: FloatModel) -> FloatModel:
     reads = model.reader_counts()
     norms = {node.name: node for node in model.nodes if node.op == "batch_norm" and reads[node.name] == 1}
@@ -111,7 +146,7 @@ def _folded_back(layer: Node, norm: Node) -> Node:
     weight, bias = _weight_and_bias(layer)
     per_output = factor.reshape(-1, *[1] * (weight.ndim - 1))
     folded = layer.with_attrs(bn=_statistics(norm))
-    return folded.with_weights(**_float32(weight * per_output, bias * factor + offset))
+    return folded.with_params(**_float32(weight * per_output, bias * factor + offset))
 
 
 def _statistics(norm: Node) -> OutputStatistics:
@@ -129,7 +164,7 @@ def _folded_forward(norm: Node, layer: Node) -> Node:
     factor, offset = (values.reshape(groups, 1, -1, 1) for values in (factor, offset))
     constant = (grouped * offset).sum(dim=(2, 3)).flatten()
     params = _float32((grouped * factor).reshape(weight.shape), bias + constant)
-    return replace(layer, inputs=norm.inputs).with_weights(**params)
+    return replace(layer, inputs=norm.inputs).with_params(**params)
 
 
 def _depthwise(norm: Node) -> Node:

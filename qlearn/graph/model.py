@@ -35,6 +35,7 @@ class Node:
     attrs : mapping
         What is fixed: strides, padding, a fused clamp ``(lo, hi)``, two numbers or two tensors of shape (C,).
         ``"bn"`` of a folded layer is what its batch norm knew about its output, see `fold_batch_norm`.
+        ``weight_qparams`` pins the grid on which the weights lie already, so that `quantize_model` keeps their codes.
     params : mapping of Tensor, float32
         What was learned: weight, bias, batch-norm statistics.
     """
@@ -49,9 +50,21 @@ class Node:
         """Return a node with some attributes changed."""
         return replace(self, attrs={**self.attrs, **attrs})
 
-    def with_weights(self, **params: Tensor) -> Node:
-        """Return a node with some parameters changed; a grid on which the old weights lay no longer holds."""
-        attrs = {key: value for key, value in self.attrs.items() if key != "weight_qparams"}
+    def with_params(self, **params: Tensor) -> Node:
+        """Return a node with some parameters changed.
+
+        A grid that was pinned to the weights (``attrs["weight_qparams"]``) is dropped when they change.
+
+        Examples
+        --------
+        >>> layer = Node("fc", "linear", ("x",), {"weight_qparams": "a grid"}, {"weight": torch.ones(1, 2)})
+        >>> "weight_qparams" in layer.with_params(bias=torch.ones(1)).attrs
+        True
+        >>> "weight_qparams" in layer.with_params(weight=torch.zeros(1, 2)).attrs
+        False
+        """
+        dropped = {"weight_qparams"} if "weight" in params else set()
+        attrs = {key: value for key, value in self.attrs.items() if key not in dropped}
         return replace(self, attrs=attrs, params={**self.params, **params})
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.integer.kernels import KERNELS
+from qlearn.integer.packing import packed_size
 from qlearn.numbers.qparams import along_axis
 
 if TYPE_CHECKING:
@@ -66,6 +67,14 @@ class IntegerLayer:
     def weight_bytes(self) -> int:
         """Bytes of weights (one per weight up to 8 bits, two above: 4-bit weights are not packed) and of the bias."""
         return sum(0 if array is None else array.nbytes for array in (self.weight, self.bias))
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the weights if their codes were packed without gaps, and of the bias as it is."""
+        bias = 0 if self.bias is None else self.bias.nbytes
+        if self.weight is None or self.weight_qparams is None:
+            return bias
+        return bias + packed_size(self.weight.size, self.weight_qparams.bits)
 
 
 def run_layer(layer: IntegerLayer, inputs: Sequence[tuple[NDArray[Any], QParams]], profile: Profile) -> NDArray[Any]:

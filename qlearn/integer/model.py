@@ -156,6 +156,14 @@ class IntegerModel:
         """Bytes that all weights and biases take here and in a file: a weight of fewer than 8 bits takes one, too."""
         return sum(layer.weight_bytes for layer in self.layers)
 
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of all weights and biases if codes were packed without gaps: two weights of 4 bits to a byte.
+
+        No engine of qlearn computes on packed codes; `qlearn.integer.packing.pack_codes` makes them.
+        """
+        return sum(layer.packed_bytes for layer in self.layers)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a file that `load` reads back bit for bit. See `qlearn.integer.files.save`."""
         from qlearn.integer import files  # files imports this module

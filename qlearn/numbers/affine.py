@@ -9,6 +9,7 @@ import torch
 
 from qlearn.errors import NumbersError
 from qlearn.numbers.qparams import along_axis
+from qlearn.numbers.straight_through import Grid, straight_through
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -98,12 +99,14 @@ def fake_quantize(x: Tensor | ArrayLike, qparams: QParams) -> Tensor:
 
     The result is float32 and lies on the grid S * (q - Z).
     The values equal ``torch.fake_quantize_per_tensor_affine`` bit for bit.
+    A gradient passes straight through, except where a value is clipped.
 
     Parameters
     ----------
     x : Tensor or array_like, any shape, floating point
         Infinities saturate; NaN stays NaN.
     qparams : QParams
+        To learn the scale, see `fake_quantize_learned`.
 
     Returns
     -------
@@ -121,32 +124,39 @@ def fake_quantize(x: Tensor | ArrayLike, qparams: QParams) -> Tensor:
     tensor([-1.5000, -0.5000,  0.0000,  0.5000])
     """
     values = _as_float(x)
-    scale, zero_point = _parameters(qparams, values)
-    return (_codes(values, qparams) - zero_point) * scale
+    _check_channels(qparams, values)
+    scale = torch.tensor(qparams.scale, device=values.device)
+    zero_point = torch.tensor(qparams.zero_point, device=values.device)
+    return straight_through(values, scale, zero_point, Grid(qparams.qmin, qparams.qmax, qparams.axis))
 
 
 def _codes(values: Tensor, qparams: QParams) -> Tensor:
     """Integers of eq. 1, still carried in float32 (exact: |q| < 2**24)."""
     scale, zero_point = _parameters(qparams, values)
-    steps = torch.round(values * scale.reciprocal())
-    return (steps + zero_point).clamp_(qparams.qmin, qparams.qmax)
+    steps = torch.mul(values.detach(), scale.reciprocal()).round_()
+    return steps.add_(zero_point).clamp_(qparams.qmin, qparams.qmax)
 
 
 def _parameters(qparams: QParams, like: Tensor) -> tuple[Tensor, Tensor]:
     """Scale and zero point as float32 tensors that broadcast against `like`."""
-    if qparams.axis is not None:
-        channels = like.shape[qparams.axis] if -like.ndim <= qparams.axis < like.ndim else None
-        if channels != qparams.channels:
-            raise NumbersError(
-                f"qparams have {qparams.channels} channels along axis {qparams.axis}, "
-                f"but the tensor has shape {tuple(like.shape)}"
-            )
+    _check_channels(qparams, like)
     scale = along_axis(qparams.scale, qparams.axis, like.ndim)
     zero_point = along_axis(qparams.zero_point, qparams.axis, like.ndim)
     return (
         torch.tensor(scale, dtype=torch.float32, device=like.device),
         torch.tensor(zero_point, dtype=torch.float32, device=like.device),
     )
+
+
+def _check_channels(qparams: QParams, like: Tensor) -> None:
+    if qparams.axis is None:
+        return
+    channels = like.shape[qparams.axis] if -like.ndim <= qparams.axis < like.ndim else None
+    if channels != qparams.channels:
+        raise NumbersError(
+            f"qparams have {qparams.channels} channels along axis {qparams.axis}, "
+            f"but the tensor has shape {tuple(like.shape)}"
+        )
 
 
 def _as_float(x: Tensor | ArrayLike) -> Tensor:

@@ -14,15 +14,16 @@ from qlearn.graph.moments import expected_moments
 from qlearn.graph.ops import FLOAT_OPS, channel_axis
 from qlearn.numbers.affine import dequantize
 from qlearn.pipeline.observe import input_of
-from qlearn.pipeline.quantize import WEIGHTED_OPS, bias_codes, quantize_model
-from qlearn.pipeline.simulate import run_layer, to_codes, to_real
+from qlearn.pipeline.quantize import WEIGHTED_OPS, quantize_model
+from qlearn.pipeline.weights import bias_codes
 from qlearn.progress import progress
+from qlearn.repair.walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from qlearn.graph.model import FloatModel, Node
-    from qlearn.numbers.qparams import ClipRange
+    from qlearn.numbers.qparams import ClipRange, QParams
     from qlearn.pipeline.recipe import Recipe
     from qlearn.pipeline.simulate import QuantizedLayer
 
@@ -93,61 +94,33 @@ def _seen_shifts(
     pictures = [input_of(batch).float() for batch in batches]
     if not pictures:
         raise CalibrationError(f"{model.name}: no batches to correct biases on (an iterator that was already used up?)")
-    walk = _Walk(pictures, fused.reader_counts())
+    walk, shifts = Walk(fused, pictures), {}
     with torch.no_grad():
-        for node, layer in progress(
-            list(zip(fused.nodes, quantized.layers, strict=True)), "correct bias", unit="layer"
-        ):
-            walk.step(node, layer)
-    return walk.shifts
+        for layer in progress(quantized.layers, "correct bias", unit="layer"):
+            if layer.node.op not in WEIGHTED_OPS:
+                walk.advance(layer)
+                continue
+            exact = walk.unclamped(layer)
+            shift = (_channel_mean(exact) - _channel_mean(_rounded_sums(layer, walk))).float()
+            shifts[layer.node.name] = shift
+            walk.advance(_corrected(layer, shift, walk.source(layer).output), exact)
+    return shifts
 
 
-class _Walk:
-    """The values of both networks between which the pass stands, and the shifts found so far."""
+def _rounded_sums(layer: QuantizedLayer, walk: Walk) -> Iterator[Tensor]:
+    """What the layer makes of quantized inputs with quantized weights, before its clamp, batch by batch."""
+    node = layer.node
+    bare = replace(node.with_attrs(clamp=None), params={**node.params, "weight": _real_weight(node, layer)})
+    return (FLOAT_OPS[node.op](bare, [x]) for x in walk.read(layer))
 
-    def __init__(self, pictures: list[Tensor], readers: dict[str, int]) -> None:
-        self.pictures, self.readers = pictures, readers
-        self.layers: dict[str, QuantizedLayer] = {}
-        self.float_values: dict[str, list[Tensor]] = {}
-        self.quantized_values: dict[str, list[Tensor]] = {}
-        self.shifts: dict[str, Tensor] = {}
 
-    def step(self, node: Node, layer: QuantizedLayer) -> None:
-        """Compute one node in both networks."""
-        if not node.inputs:
-            exact, rounded = self.pictures, [to_codes(x, layer.output) for x in self.pictures]
-        else:
-            inputs = [self.float_values[name] for name in node.inputs]
-            exact = [FLOAT_OPS[node.op](node, list(values)) for values in zip(*inputs, strict=True)]
-            if node.op in WEIGHTED_OPS:
-                self.shifts[node.name] = self._shift(node, layer)
-                layer = self._corrected(node, layer)
-            sources = [[(self.layers[name], value) for value in self.quantized_values[name]] for name in node.inputs]
-            rounded = [run_layer(layer, list(values)) for values in zip(*sources, strict=True)]
-        self.layers[node.name] = layer
-        self.float_values[node.name], self.quantized_values[node.name] = exact, rounded
-        for name in node.inputs:
-            self.readers[name] -= 1
-            if self.readers[name] == 0:
-                del self.float_values[name], self.quantized_values[name]
-
-    def _shift(self, node: Node, layer: QuantizedLayer) -> Tensor:
-        """Mean of the float sum minus mean of the quantized one, per channel, before any ReLU."""
-        source = node.inputs[0]
-        bare = node.with_attrs(clamp=None)
-        run = FLOAT_OPS[node.op]
-        expected = _channel_mean(run(bare, [x]) for x in self.float_values[source])
-        rounded = replace(bare, params={**node.params, "weight": _real_weight(node, layer)})
-        found = _channel_mean(run(rounded, [to_real(self.layers[source], x)]) for x in self.quantized_values[source])
-        return (expected - found).float()
-
-    def _corrected(self, node: Node, layer: QuantizedLayer) -> QuantizedLayer:
-        shifted = _shifted(node, self.shifts[node.name])
-        x = self.layers[node.inputs[0]].output
-        if layer.weight_qparams is None or x is None:
-            return replace(layer, node=shifted)
-        codes = bias_codes(shifted.params["bias"].numpy(), x.scale, layer.weight_qparams.scale)
-        return replace(layer, node=shifted, bias=codes)
+def _corrected(layer: QuantizedLayer, shift: Tensor, x: QParams | None) -> QuantizedLayer:
+    """The layer with its new bias: what the next layers read."""
+    shifted = _shifted(layer.node, shift)
+    if layer.weight_qparams is None or x is None:
+        return replace(layer, node=shifted)
+    codes = bias_codes(shifted.params["bias"].numpy(), x.scale, layer.weight_qparams.scale)
+    return replace(layer, node=shifted, bias=codes)
 
 
 def _real_weight(node: Node, layer: QuantizedLayer) -> Tensor:

@@ -9,6 +9,7 @@ from qlearn.viz.flows import ERROR_SOURCES, convolution_errors, one_output, ptq_
 from qlearn.viz.frames import Slider, png
 from qlearn.viz.layers import budget_bars, layer_rmse, layer_sqnr, sensitivity_bars
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
+from qlearn.viz.mixed import allocation_strip, cost_bars, pareto_front
 from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
 from qlearn.viz.strip import STAGES, pipeline_strip
 from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, STYLE, ZERO_POINT, title_of
@@ -25,10 +26,12 @@ __all__ = [
     "STYLE",
     "ZERO_POINT",
     "Slider",
+    "allocation_strip",
     "budget_bars",
     "channel_ranges",
     "clip_ranges",
     "convolution_errors",
+    "cost_bars",
     "curves",
     "dots",
     "error_curve",
@@ -40,6 +43,7 @@ __all__ = [
     "loss_surface",
     "number_line",
     "one_output",
+    "pareto_front",
     "pictures",
     "pipeline_strip",
     "png",

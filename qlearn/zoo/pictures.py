@@ -101,6 +101,19 @@ def cifar10(preprocess: Preprocess) -> Splits:
     )
 
 
+def cifar10_training(preprocess: Preprocess) -> Dataset:
+    """Return all training pictures of CIFAR-10 that are there, those for calibration among them.
+
+    Raises
+    ------
+    MissingDataError, DataError
+        As for `cifar10`.
+    """
+    folder = _need("cifar10")
+    labels = _labels(folder, "train")
+    return Dataset("cifar10 train", _tiles(folder, "train", np.arange(len(labels))), preprocess, labels, 100)
+
+
 def imagenet_classes() -> tuple[str, ...]:
     """Return the first name of each of the thousand classes of ImageNet, in order.
 

@@ -111,6 +111,24 @@ def test_spec_of_the_sigmoid_table_is_the_librarys():
         assert exercises()["06.4"].spec(**case) == unary_table("sigmoid", q_in, q_out).tolist()
 
 
+def test_spec_of_row_scales_is_the_librarys():
+    exercise = exercises()["02.1"]
+    for case in exercise.all_cases():
+        weight = np.array(case["weight"])
+        ends = ql.ClipRange.including_zero(weight.min(axis=1), weight.max(axis=1))
+        scale = ql.scheme("symmetric_restricted", bits=case["bits"]).qparams(ends, axis=0).scale
+        assert scale == pytest.approx(exercise.spec(**case), rel=1e-6)
+
+
+def test_spec_of_rescale_keeps_the_function():
+    exercise = exercises()["02.3"]
+    for case in exercise.all_cases():
+        x = np.random.default_rng(0).normal(size=(len(case["first"][0]), 50))
+        first, second = map(np.array, exercise.spec(**case))
+        before = np.array(case["second"]) @ np.maximum(np.array(case["first"]) @ x, 0)
+        assert second @ np.maximum(first @ x, 0) == pytest.approx(before, rel=1e-12, abs=1e-12)
+
+
 def test_spec_of_quantize_is_the_librarys():
     exercise = exercises()["01.2"]
     for case in exercise.all_cases():
@@ -311,6 +329,11 @@ def _sigmoid_codes(s_in, z_in, s_out, z_out, bits, *, clamp=True):
     return (out.clip(lowest, highest) if clamp else out).astype(int)
 
 
+def _log_rounded(weight):
+    largest = np.abs(weight).max(axis=1)
+    return np.round(np.log2(largest.max() / largest)).astype(int)
+
+
 WRONG = [
     ("00.1", lambda n, b: n * b // 8, "input     weights=3, bits=4"),
     ("00.1", lambda n, b: n * b / 8, "an integer is expected, this is a float"),
@@ -348,6 +371,24 @@ WRONG = [
         lambda *n: _folded(*n, own_bias=False),
         "Yours     [1, -2, -0.9]\n  Expected  [1, -2, -0.3]",
     ),
+    (
+        "02.1",
+        lambda w, b: np.max(w, axis=1) / (2 ** (b - 1) - 1),
+        "Yours     [0.1, 0.00142857]\n  Expected  [0.1, 0.01]",
+    ),
+    ("02.1", lambda w, b: np.abs(w).max(axis=1) / 2 ** (b - 1), "Yours     [0.0875, 0.00875]"),
+    ("02.1", lambda w, b: np.abs(w).max(axis=1) / (2 ** (b - 1) - 1), "Yours     [0, 1]\n  Expected  [1, 1]"),
+    ("02.1", lambda w, b: np.abs(w).max() / (2 ** (b - 1) - 1), "shape () instead of (2,)"),
+    ("02.2", _log_rounded, "fails"),
+    ("02.2", lambda w: np.log2(np.abs(w).max() / np.abs(w).max(axis=1)), "integers are expected"),
+    ("02.2", lambda w: np.floor(np.log2(np.max(w) / np.max(w, axis=1))).astype(int), "fails"),
+    ("02.3", lambda a, b, f: (np.array(a) * f, np.array(b) / f), "fails"),
+    ("02.3", lambda a, b, f: (np.array(a) * np.array(f)[:, None], np.array(b) * f), "fails"),
+    ("02.3", lambda a, b, f: (np.array(a) * np.array(f)[:, None], np.array(b) / np.array(f)[:, None]), "fails"),
+    ("02.4", "a", "the scale stands before it"),
+    ("02.4", "d", 'not "d"'),
+    ("02.5", "b", "per channel has 8 bits too"),
+    ("02.5", "d", "the float row as well"),
     ("03.1", lambda *n: _folded(*n, root=False), "Expected  [1, -2, -0.9]"),
     ("03.1", lambda *n: _folded(*n, inside=False), "Expected  [1, -2, -0.9]"),
     ("03.1", lambda *n: _folded(*n)[-1], "shape () instead of (3,)"),

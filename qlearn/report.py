@@ -47,7 +47,7 @@ a { color: var(--link); }
 th, td { padding: .25rem .55rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th[scope=row], thead th:first-child, td.name { text-align: left; } thead th { background: var(--soft); }
 figure { margin: 1rem 0; }
-figure img { max-width: 100%; height: auto; background: #ffffff; padding: .4rem; border-radius: .3rem; }
+figure img { max-width: none; height: auto; background: #ffffff; padding: .4rem; border-radius: .3rem; }
 figcaption { font-size: .9rem; } footer { margin-top: 2rem; font-size: .85rem; border-top: 1px solid var(--line); }
 """
 
@@ -175,7 +175,8 @@ def _weights(row: LayerRow) -> str:
 def _figure(axes: Axes, caption: str, alt: str) -> str:
     data = base64.b64encode(png(axes)).decode()
     return (
-        f'<figure><img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{data}">\n'
+        f'<figure><div class="wide" tabindex="0" role="region" aria-label="{html.escape(caption, quote=True)}">'
+        f'<img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{data}"></div>\n'
         f"<figcaption>{html.escape(caption)}. {html.escape(alt)}</figcaption></figure>"
     )
 

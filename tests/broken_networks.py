@@ -260,8 +260,14 @@ def bias(change):
     return make
 
 
-def eight_bits(codes):
-    """Eight bits for the whole bias vector."""
+def bias_of_integers(name):
+    """The same in a saved model, examined beside its float network."""
+    broken = bias(lambda codes: (codes * 16).astype(np.int32))(name)
+    return replace(broken, model=broken.model.to_integer(), more={"reference": ql.load(name)[0]})
+
+
+def four_bits(codes):
+    """Four bits for the whole bias vector."""
     step = max(np.abs(codes).max() / 7, 1)
     return (np.rint(codes / step) * step).astype(np.int32)
 
@@ -324,8 +330,9 @@ BROKEN = {
     "weights quantized twice": (twice, "tiny_mobilenet"),
     "observed before the ReLU": (before_relu, "tiny_resnet"),
     "one layer at 3 bits": (few_bits, "tiny_mobilenet"),
-    "biases of 4 bits": (bias(eight_bits), "tiny_resnet"),
+    "biases of 4 bits": (bias(four_bits), "tiny_resnet"),
     "biases that wrapped": (bias(overflow), "tiny_mobilenet"),
+    "biases in another unit, in a saved model": (bias_of_integers, "tiny_resnet"),
     "a layer in float": (in_float, "tiny_resnet"),
     "weights of one layer negated": (negated, "tiny_resnet"),
     "labels shifted by one": (shifted_labels, "tiny_mobilenet"),

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from qlearn.analysis.doctor.facts import Facts, look_at, look_at_outputs
+from qlearn.analysis.doctor.sample import Sample, sample
 from qlearn.errors import DataError, FallbackWarning, GraphError
 from qlearn.graph.fold import fold_batch_norm
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.integer.layers import SHARING_OPS
 from qlearn.integer.model import IntegerModel
-from qlearn.pipeline.calibrate import calibrate, input_of
+from qlearn.numbers.affine import dequantize
+from qlearn.pipeline.calibrate import calibrate
 from qlearn.pipeline.quantize import quantize_model
 from qlearn.pipeline.recipe import Recipe, TensorRecipe
 from qlearn.pipeline.simulate import QuantizedLayer, QuantizedModel
@@ -25,41 +27,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from qlearn.graph.preprocess import Preprocess
     from qlearn.integer.layers import IntegerLayer
     from qlearn.numbers.qparams import ClipRange
 
-BATCH = 32
-"""Pictures that run at once."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Some pictures of a set, in memory.
-
-    Parameters
-    ----------
-    x : Tensor, shape (N, *input_shape), float32
-    labels : Tensor or None, shape (N,), int64
-    count : int
-        Pictures in the whole set, as far as it was read.
-    preprocess : Preprocess or None
-        What the set says about itself.
-    indices : ndarray, shape (N,)
-        Their places in the set.
-    """
-
-    x: Tensor
-    labels: Tensor | None
-    count: int
-    preprocess: Preprocess | None
-    indices: NDArray[np.int64]
-
-    def batches(self) -> list[Tensor]:
-        """Return the pictures in batches of `BATCH`."""
-        return list(torch.split(self.x, BATCH))
+SAME_WEIGHTS = 0.5
+"""Share of a layer's weights that must be within a step of the float network's, or it is not the same network."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +61,8 @@ class Case:
         Stored with the network.
     outputs : ndarray or None
         What the caller's runtime returned for the pictures.
+    biases_may_move : bool
+        An integer model may have been repaired: its biases need not be those of the float network.
     """
 
     name: str
@@ -100,7 +76,7 @@ class Case:
     images_calibrated: int | None = None
     preprocess: Preprocess | None = None
     outputs: NDArray[Any] | None = None
-    done: dict[str, Any] = field(default_factory=dict)
+    biases_may_move: bool = False
 
     def remade(self, model: FloatModel, recipe: Recipe) -> QuantizedModel:
         """Quantize another float network, or by another recipe, on the calibration pictures at hand."""
@@ -132,6 +108,7 @@ def open_case(
     common: dict[str, Any] = {
         "name": model.name, "pictures": pictures, "calibration": calibration, "calibrated_on": calibrated_on,
         "images_calibrated": counted, "preprocess": model.preprocess,
+        "biases_may_move": isinstance(model, IntegerModel),
         "outputs": None if outputs is None else _checked_outputs(outputs, pictures),
     }  # fmt: skip
     if quantized is None:
@@ -165,49 +142,6 @@ def _quantized(
         return quantize_model(folded, recipe, calibrate(folded, calibration, recipe) if table is None else table)
 
 
-def sample(batches: Any, images: int, what: str) -> Sample:
-    """Draw some pictures of a set, always the same ones; of a Dataset, only those are read.
-
-    Raises
-    ------
-    DataError
-        If there are no pictures, they hold NaN or Inf, or there is not one label for each.
-    """
-    if images < 1:
-        raise DataError(f"images must be at least 1, got {images}")
-    count = len(batches) if hasattr(batches, "subset") else None
-    chosen = None if count is None else _drawn(count, images)
-    inputs, labels = _read(batches if chosen is None else batches.subset(chosen), what)
-    x, truth = torch.cat(inputs), torch.cat(labels) if labels else None
-    if truth is not None and truth.shape != (len(x),):
-        raise DataError(f"{what}: {len(x)} pictures, but labels of shape {tuple(truth.shape)}")
-    if chosen is None:
-        chosen, count = _drawn(len(x), images), len(x)
-        x, truth = x[chosen], None if truth is None else truth[chosen]
-    bad = int((~torch.isfinite(x)).flatten(1).any(dim=1).sum())
-    if bad:
-        raise DataError(f"{what}: {bad} of {len(x)} hold NaN or Inf; leave them out, or mend what prepares them")
-    return Sample(x, truth, count or len(x), getattr(batches, "preprocess", None), chosen)
-
-
-def _drawn(total: int, count: int) -> NDArray[np.int64]:
-    return np.sort(np.random.default_rng(0).choice(total, min(count, total), replace=False)).astype(np.int64)
-
-
-def _read(batches: Any, what: str) -> tuple[list[Tensor], list[Tensor]]:
-    if isinstance(batches, torch.Tensor | np.ndarray):
-        batches = [batches]
-    inputs: list[Tensor] = []
-    labels: list[Tensor] = []
-    for batch in batches:
-        inputs.append(input_of(batch).float())
-        if isinstance(batch, tuple | list) and len(batch) > 1 and batch[1] is not None:
-            labels.append(torch.as_tensor(np.asarray(batch[1])).long().reshape(-1))
-    if not inputs or not sum(map(len, inputs)):
-        raise DataError(f"{what}: there are none (an iterator that was already used up?)")
-    return inputs, labels
-
-
 def _checked_outputs(outputs: Any, pictures: Sample) -> NDArray[Any]:
     values = np.asarray(outputs)
     if values.ndim != 2 or len(values) != pictures.count:
@@ -235,7 +169,22 @@ def beside(integer: IntegerModel, reference: FloatModel) -> QuantizedModel:
         QuantizedLayer(node, mine.output, mine.weight, mine.weight_qparams, _int32(mine), mine.clamp)
         for node, mine in zip(fused.nodes, integer.layers, strict=True)
     ]
+    for layer in layers:
+        _check_weights(integer.name, layer)
     return QuantizedModel(fused, tuple(layers))
+
+
+def _check_weights(network: str, layer: QuantizedLayer) -> None:
+    """Rounding moves a weight by a step at most: equalized or retrained weights are those of another network."""
+    if layer.weight is None or layer.weight_qparams is None:
+        return
+    kept, scale = dequantize(layer.weight, layer.weight_qparams), torch.from_numpy(layer.weight_qparams.scale.copy())
+    steps = (kept - layer.node.params["weight"]).abs().flatten(1) / scale.reshape(-1, 1)
+    if float((steps <= 1.01).double().mean()) < SAME_WEIGHTS:
+        raise GraphError(
+            f"{network}: the weights of {layer.node.name!r} are not those of the float network, rounded. "
+            "Was it equalized or trained further? Give the float network that was quantized, or leave reference= out"
+        )
 
 
 def _int32(layer: IntegerLayer) -> NDArray[np.int32] | None:

@@ -17,7 +17,7 @@ TOO_NARROW_DB = 12.0
 UNREACHABLE = 0.25
 """Share of the codes that a fused ReLU can never give, above which the range was observed before the ReLU."""
 
-SATURATED = 0.02
+SATURATED = 0.1
 """Share of pictures on which several logits share the largest code, above which the logits saturate."""
 
 DEAD_SHARE = 2.0
@@ -72,6 +72,9 @@ FEW_LABELS = 0.2
 
 COARSE_BIAS = 1.0
 """A bias is wrong or too coarse if it is off by this many steps of the layer's output."""
+
+WRONG_BIAS = 64.0
+"""The same for an integer model, whose biases may have been corrected: a quarter of all codes."""
 
 COLLAPSE_AGREEMENT = 0.8
 """Below this agreement with float, and below `COLLAPSE_DB`, something is wrong even if no cause was found."""
@@ -195,7 +198,8 @@ _ALL = (
     ),
     Fault(
         "coarse_bias", "a bias that is wrong or too coarse", "warning",
-        f"a dequantized bias is off from the float bias by more than {COARSE_BIAS:g} step of the layer's output",
+        f"a dequantized bias is off from the float bias by more than {COARSE_BIAS:g} step of the layer's output "
+        f"({WRONG_BIAS:g} steps for an integer model, whose biases may have been corrected)",
         "int32 biases with scale S_x S_w; a narrower input range if the steps are too coarse",
         explains=("unexplained_loss",),
     ),

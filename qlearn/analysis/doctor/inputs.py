@@ -17,7 +17,8 @@ from qlearn.graph.channels import MOVES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from qlearn.analysis.doctor.case import Case, Sample
+    from qlearn.analysis.doctor.case import Case
+    from qlearn.analysis.doctor.sample import Sample
     from qlearn.graph.model import FloatModel, Node
     from qlearn.graph.preprocess import Preprocess
 

@@ -29,14 +29,11 @@ def check_ranges(case: Case) -> Iterator[Finding]:
         if known_output(layer.node, layer.output.bits, signed=layer.output.qmin < 0) is None:
             yield from _width(case, layer)
             yield from _before_relu(case, layer)
-    loose = set(_names(case.quantized.model)) - set(_names(fuse_activations(case.quantized.model)))
-    for name in sorted(loose):
+    model = case.quantized.model
+    names, fused = ({node.name for node in one.nodes} for one in (model, fuse_activations(model)))
+    for name in sorted(names - fused):
         text = f"The activation {name} is not fused into the layer before it, whose range is observed before the cut"
         yield Finding("observed_before_relu", name, text, 1.0, {}, remedies=(made_again(case, "fuse_activations()"),))
-
-
-def _names(model: object) -> list[str]:
-    return [node.name for node in model.nodes]  # type: ignore[attr-defined]
 
 
 def _width(case: Case, layer: QuantizedLayer) -> Iterator[Finding]:

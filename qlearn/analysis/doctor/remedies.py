@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import torch
+
 from qlearn.analysis.doctor.finding import Finding, Gain, Remedy
 from qlearn.analysis.effects import Scores
 from qlearn.graph.dead import zero_dead_inputs
@@ -108,8 +110,6 @@ def effect_of(case: Case, quantized: QuantizedModel | None = None) -> tuple[Effe
     logits = case.facts.logits
     if quantized is not None:
         parts = [quantized(x).flatten(1) for x in progress(case.pictures.batches(), "try a remedy", unit="batch")]
-        import torch
-
         logits = torch.cat(parts)
     scores = Scores()
     scores.see(expected, logits, labels, probabilities=False)

@@ -167,7 +167,8 @@ def _bias(case: Case, layer: QuantizedLayer) -> Iterator[Finding]:
     step = (np.float32(x.scale) * layer.weight_qparams.scale).astype(np.float64)
     exact = layer.node.params["bias"].double().numpy()
     off: Any = np.abs(layer.bias * step - exact) / float(layer.output.scale)
-    channels = tuple(np.flatnonzero(off > faults.COARSE_BIAS).tolist())
+    limit = faults.WRONG_BIAS if case.biases_may_move else faults.COARSE_BIAS
+    channels = tuple(np.flatnonzero(off > limit).tolist())
     if not channels:
         return
     worst = float(off.max())

@@ -225,6 +225,10 @@ def test_what_the_bars_show_is_what_was_given():
     assert line.lines[0].get_xdata()[0] == pytest.approx(12**-0.5)
     surface = viz.loss_surface([-1, 1], [[1, 2], [3, 4]], {"float": (-1, 1)})  # first direction is upwards
     assert (surface.lines[0].get_xdata()[0], surface.lines[0].get_ydata()[0]) == (1, -1)
+    both = viz.loss_surface([-1, 1], [[1, 2], [3, 4]], {"float": (0, 0), "quantized": (0, 0)})
+    assert (
+        both.lines[0].get_markersize() > 1.5 * both.lines[1].get_markersize()
+    )  # the lower one is seen around the upper
 
 
 def test_slider_is_one_block_of_html():

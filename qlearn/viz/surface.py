@@ -106,8 +106,10 @@ def loss_surface(
     filled = ax.contourf(steps, steps, masked, levels=levels, cmap="Blues", norm="log", extend="max")
     lines = ax.contour(steps, steps, masked, levels=levels[1:], colors="black", linewidths=0.5)
     ax.clabel(lines, fmt=_short, fontsize=8)
-    for (label, (first, second)), (colour, marker) in zip((marks or {}).items(), _LOOKS, strict=False):
-        ax.plot([second], [first], ls="none", marker=marker, ms=8, color=colour, mec="white", mew=1.0, label=label,
+    for place, (label, (first, second)) in enumerate((marks or {}).items()):
+        colour, marker = _LOOKS[place]
+        size = (13, 8, 5)[place]  # marks on one spot stay in sight
+        ax.plot([second], [first], ls="none", marker=marker, ms=size, color=colour, mec="white", mew=1.0, label=label,
                 clip_on=False, zorder=5)  # fmt: skip
     if marks:
         ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=len(marks), borderaxespad=0.3)

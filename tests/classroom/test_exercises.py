@@ -9,10 +9,13 @@ import pytest
 import torch
 
 import qlearn as ql
+from qlearn.analysis.compare import paired_difference
 from qlearn.classroom import exercises
 from qlearn.classroom.kinds import RANDOM_CASES, ChoiceExercise, FunctionExercise, ValueExercise
 from qlearn.integer import reference
 from qlearn.integer.requantize import FixedMultiplier, multiply_by_fixed
+from qlearn.integer.tables import unary_table
+from qlearn.numbers.qparams import QParams
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -75,6 +78,37 @@ def test_spec_of_scale_and_zero_point_is_the_librarys():
         scale, zero_point = exercise.spec(**case)
         assert float(qparams.scale) == pytest.approx(scale, rel=1e-6)
         assert qparams.zero_point == zero_point
+
+
+def test_spec_of_rmse_and_of_parts_agree_with_the_librarys_sqnr():
+    rng = np.random.default_rng(0)
+    real, noises = rng.normal(size=50_000), rng.normal(size=(3, 50_000)) * [[0.1], [0.02], [0.05]]
+    scale = 0.25
+    rmse = exercises()["06.1"].spec(real.tolist(), (real + noises[0]).tolist(), scale)
+    power = float(np.mean(real**2))
+    assert 10 * math.log10(power / (rmse * scale) ** 2) == pytest.approx(ql.sqnr_db(real, real + noises[0]))
+    parts = [ql.sqnr_db(real, real + noise) for noise in noises]
+    left = ql.sqnr_db(real, real + noises[0] + noises[2])
+    assert exercises()["06.3"].spec(parts, 1) == pytest.approx(left, abs=0.1)  # independent up to chance
+
+
+def test_spec_of_paired_is_the_standard_error_of_the_differences():
+    rng = np.random.default_rng(1)
+    first, second = rng.integers(0, 2, (2, 1000))
+    difference, error = exercises()["06.2"].spec(first.tolist(), second.tolist())
+    assert difference == pytest.approx((first - second).mean())
+    assert error == pytest.approx((first - second).std() / math.sqrt(1000))
+    mine = paired_difference(first == 1, second == 1)
+    assert (mine.high - mine.low) / 2 == pytest.approx(1.96 * error, rel=0.01)  # the library adds half a picture
+
+
+def test_spec_of_the_sigmoid_table_is_the_librarys():
+    for case in exercises()["06.4"].all_cases():
+        bits = case["bits"]
+        lowest, highest = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+        q_in = QParams(case["s_in"], case["z_in"], lowest, highest)
+        q_out = QParams(case["s_out"], case["z_out"], lowest, highest)
+        assert exercises()["06.4"].spec(**case) == unary_table("sigmoid", q_in, q_out).tolist()
 
 
 def test_spec_of_row_scales_is_the_librarys():
@@ -351,6 +385,18 @@ def _error_of_rounding(w, scale, inputs, *, rounded=np.round):
     return float(((np.array(inputs) @ (rounded(np.array(w) / scale) * scale - w)) ** 2).sum())
 
 
+def _unpaired_error(first, second):
+    """As if the two had seen different pictures."""
+    return math.sqrt((np.var(first) + np.var(second)) / len(first))
+
+
+def _sigmoid_codes(s_in, z_in, s_out, z_out, bits, *, clamp=True):
+    lowest, highest = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+    codes = np.arange(lowest, highest + 1)
+    out = np.round(1 / (1 + np.exp(-s_in * (codes - z_in))) / s_out) + z_out
+    return (out.clip(lowest, highest) if clamp else out).astype(int)
+
+
 def _log_rounded(weight):
     largest = np.abs(weight).max(axis=1)
     return np.round(np.log2(largest.max() / largest)).astype(int)
@@ -461,6 +507,22 @@ WRONG = [
     ("05.4", lambda w, s, x: _error_of_rounding(w, s, x, rounded=np.ceil), "Yours     0.36\n  Expected  0.01"),
     ("05.5", "b", "this one was divided"),
     ("05.5", "d", "no longer be cut"),
+    ("06.1", lambda r, q, s: np.mean(np.abs(np.subtract(q, r))) / s, "fails"),
+    ("06.1", lambda r, q, s: np.sqrt(np.mean(np.subtract(q, r) ** 2)), "Expected  0.282843"),
+    ("06.1", lambda r, q, s: np.std(np.subtract(q, r)) / s, "fails"),
+    ("06.2", lambda a, b: (np.mean(a) - np.mean(b), _unpaired_error(a, b)), "fails"),
+    ("06.2", lambda a, b: (np.subtract(b, a).mean(), np.subtract(a, b).std() / len(a) ** 0.5), "Expected  [0.25, "),
+    ("06.2", lambda a, b: (np.subtract(a, b).mean(), np.subtract(a, b).std()), "fails"),
+    ("06.3", lambda p, k: np.mean([d for i, d in enumerate(p) if i != k]), "Yours     40\n  Expected  36.9897"),
+    ("06.3", lambda p, k: -10 * np.log10(sum(10 ** (-d / 10) for d in p)), "Expected  36.9897"),
+    ("06.3", lambda p, k: -20 * np.log10(sum(10 ** (-d / 20) for i, d in enumerate(p) if i != k)), "fails"),
+    ("06.4", lambda s, z, so, zo, n: _sigmoid_codes(s, z, so, zo, n, clamp=False), "fails"),
+    ("06.4", lambda s, z, so, zo, n: _sigmoid_codes(s, 0, so, zo, n), "fails"),
+    ("06.4", lambda s, z, so, zo, n: _sigmoid_codes(s, z, so, 0, n), "fails"),
+    ("06.4", lambda s, z, so, zo, n: _sigmoid_codes(s, z, so, zo, n) * 1.0, "integers are expected, these are floats"),
+    ("06.5", "a", 'not "a"'),
+    ("06.5", "c", "nothing of it is inherited"),
+    ("06.5", "d", "the grid is bad"),
     ("10.1", lambda m, a, n, b: (m + n, (a + b) / 2), "fails"),
     ("10.1", lambda m, a, n, b: (m * a + n * b) / (m + n), "shape () instead of (2,)"),
     ("10.2", lambda s: 2.0 ** np.floor(np.log2(s)), "Yours     0.25\n  Expected  0.5"),

@@ -170,7 +170,7 @@ def _balance(factors: Tensor, members: Tensor, near: list[_WeightRanges]) -> Non
     """Make r1 and r2 of some classes equal.
 
     All take their step at once. Where a layer both reads and writes them, as in a residual block, one's step moves the
-    other's ranges, and whole steps would swing to and fro for ever: there, half of each step is taken.
+    other's ranges, and whole steps would swing back and forth for ever: there, half of each step is taken.
     """
     written, read = torch.zeros(2, len(factors), dtype=torch.float64)
     for layer in near:

@@ -83,7 +83,7 @@ def ranges_by_loops(network, classes):
 
 
 @settings(deadline=None, max_examples=30)
-@example(seed=400)  # a residual block whose factors swung to and fro
+@example(seed=400)  # a residual block whose factors swung back and forth
 @given(seed=st.integers(0, 2**20))
 def test_equalized_ranges_are_equal_class_by_class(seed):
     network, _ = random_float_model(seed, steps=4)

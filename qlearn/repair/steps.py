@@ -97,7 +97,7 @@ PER_TENSOR: tuple[tuple[str, ...], ...] = (
     (*_EQUALIZED, "rounding learned"),
     (*_NOISE_EQUALIZED, "rounding learned"),
 )
-"""The rungs per tensor: for each, the steps that lead to it."""
+"""Rungs for weights per tensor; each is the steps that lead to it."""
 PER_CHANNEL: tuple[tuple[str, ...], ...] = (
     (),
     ("bias corrected without pictures",),
@@ -105,4 +105,4 @@ PER_CHANNEL: tuple[tuple[str, ...], ...] = (
     ("bias corrected",),
     ("rounding learned",),
 )
-"""The rungs per channel."""
+"""Rungs for weights per channel."""

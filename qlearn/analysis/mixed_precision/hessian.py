@@ -1,7 +1,8 @@
 """Sensitivity from curvature: how steeply the loss rises around the weights of each layer (HAWQ-V2; paper §7.3).
 
 Near a minimum a small change d of the weights raises the loss by d' H d / 2, H being the Hessian, the matrix of second
-derivatives. On average over directions, d' H d is (Tr H / n) ||d||² for n weights. That number is the sensitivity.
+derivatives. On average over directions, d' H d is Tr H / n times the squared length of d,
+for n weights. That number is the sensitivity.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """The solutions in the notebooks pass, known wrong answers do not, and every kind of bad answer gets a clear line."""
 
+import itertools
 import math
+import operator
 from pathlib import Path
 
 import nbformat
@@ -10,9 +12,11 @@ import torch
 
 import qlearn as ql
 from qlearn.analysis.compare import paired_difference
+from qlearn.analysis.mixed_precision import Term
 from qlearn.classroom import exercises
 from qlearn.classroom.kinds import RANDOM_CASES, ChoiceExercise, FunctionExercise, ValueExercise
 from qlearn.integer import reference
+from qlearn.integer.packing import pack_codes
 from qlearn.integer.requantize import FixedMultiplier, multiply_by_fixed
 from qlearn.integer.tables import unary_table
 from qlearn.numbers.qparams import QParams
@@ -237,6 +241,49 @@ def test_spec_of_the_accumulator_is_tight():
         assert bits == 1 or not all(-(2 ** (bits - 2)) <= end < 2 ** (bits - 2) for end in ends)
 
 
+def test_spec_of_packing_is_the_size_that_packing_gives():
+    for case in exercises()["07.1"].all_cases():
+        sizes = []
+        for count, bits in zip(case["counts"], case["bits"], strict=True):
+            qparams = ql.QParams(1.0, 0, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+            sizes.append(pack_codes(np.zeros(count, int), qparams).nbytes)
+        assert sum(sizes) == exercises()["07.1"].spec(**case)
+
+
+def test_spec_of_the_best_bits_is_the_librarys_front():
+    exercise = exercises()["07.2"]
+    for case in exercise.all_cases():
+        names = [str(place) for place in range(len(case["counts"]))]
+        costs = {
+            ql.Choice(name, "weights", bits): case["costs"][place][k]
+            for place, name in enumerate(names)
+            for k, bits in enumerate(case["widths"])
+        }
+        slots = [(name, "weights") for name in names]
+        terms = tuple(Term(count, (slot,)) for count, slot in zip(case["counts"], slots, strict=True))
+        front = ql.pareto_front(costs, ql.Resource("weights", "bits", terms, dict.fromkeys(slots, 8)))
+        best = front[int(np.searchsorted(front.usage, case["budget"], side="right")) - 1]
+        assert [best.bits()[name] for name in names] == exercise.spec(**case)
+
+
+def test_spec_of_the_trace_finds_the_trace_from_all_vectors():
+    matrix = [[2.0, 1.0, -4.0], [1.0, 3.0, 0.5], [-4.0, 0.5, -1.0]]
+    every = [list(v) for v in itertools.product((1, -1), repeat=3)]
+    assert exercises()["07.3"].spec(matrix, every) == pytest.approx(np.trace(matrix))
+
+
+def test_spec_of_bit_operations_is_the_librarys():
+    exercise = exercises()["07.4"]
+    for case in exercise.all_cases():
+        k, height, width = case["kernel"], case["height"], case["width"]
+        conv = torch.nn.Conv2d(case["inputs"], case["outputs"], k, groups=case["groups"])
+        net = ql.trace(torch.nn.Sequential(conv), torch.zeros(1, case["inputs"], height + k - 1, width + k - 1))
+        resource = ql.bit_operations(net, ql.Recipe())
+        chosen = [ql.Choice("0", "weights", case["weight_bits"])]
+        chosen.append(ql.Choice(net.nodes[0].name, "activations", case["input_bits"]))
+        assert resource.usage(chosen) == exercise.spec(**case)
+
+
 def test_spec_of_minmax_is_the_librarys():
     exercise = exercises()["04.1"]
     for case in exercise.all_cases():
@@ -402,6 +449,27 @@ def _log_rounded(weight):
     return np.round(np.log2(largest.max() / largest)).astype(int)
 
 
+def _bits_tried(counts, widths, costs, budget, *, strict=False):
+    limit = budget - 1 if strict else budget
+    picks = itertools.product(range(len(widths)), repeat=len(counts))
+    fits = [p for p in picks if sum(n * widths[k] for n, k in zip(counts, p, strict=True)) <= limit]
+    cheapest = min(fits, key=lambda p: sum(row[k] for row, k in zip(costs, p, strict=True)), default=None)
+    return None if cheapest is None else [widths[k] for k in cheapest]
+
+
+def _bits_downhill(counts, widths, costs, budget):
+    """One width down at a time, where a bit saved costs least; never a step back."""
+    picks = [len(widths) - 1] * len(counts)
+
+    def price(layer):
+        k = picks[layer]
+        return (costs[layer][k - 1] - costs[layer][k]) / (counts[layer] * (widths[k] - widths[k - 1]))
+
+    while sum(n * widths[k] for n, k in zip(counts, picks, strict=True)) > budget:
+        picks[min((layer for layer, k in enumerate(picks) if k), key=price)] -= 1
+    return [widths[k] for k in picks]
+
+
 WRONG = [
     ("00.1", lambda n, b: n * b // 8, "input     weights=3, bits=4"),
     ("00.1", lambda n, b: n * b / 8, "an integer is expected, this is a float"),
@@ -523,6 +591,20 @@ WRONG = [
     ("06.5", "a", 'not "a"'),
     ("06.5", "c", "nothing of it is inherited"),
     ("06.5", "d", "the grid is bad"),
+    ("07.1", lambda c, b: -(-sum(map(operator.mul, c, b)) // 8), "Yours     3\n  Expected  4"),
+    ("07.1", lambda c, b: sum(n * w // 8 for n, w in zip(c, b, strict=True)), "Yours     2\n  Expected  4"),
+    ("07.1", lambda c, b: sum(c), "Yours     8\n  Expected  3"),
+    ("07.2", _bits_downhill, "Yours     [4, 8, 4]\n  Expected  [8, 8, 4]"),
+    ("07.2", lambda *n: _bits_tried(*n, strict=True), "Yours     [4]\n  Expected  [8]"),
+    ("07.2", lambda c, w, k, b: [w[-1]] * len(c), "Yours     [8, 8, 8]\n  Expected  [8, 8, 4]"),
+    ("07.3", lambda m, v: sum(np.array(one) @ np.array(m) @ one for one in v), "Yours     10\n  Expected  5"),
+    ("07.3", lambda m, v: np.trace(np.array(m)), "Yours     5\n  Expected  7"),
+    ("07.3", lambda m, v: np.mean([np.sum(np.array(m) @ one) for one in v]), "fails"),
+    ("07.4", lambda i, o, k, h, w, g, a, b: i * o * k * k * h * w * a * b, "Yours     14745600\n  Expected  921600"),
+    ("07.4", lambda i, o, k, h, w, g, a, b: i // g * o * k * k * h * w * (a + b), "Yours     15360"),
+    ("07.4", lambda i, o, k, h, w, g, a, b: i // g * o * k * k * a * b, "Yours     960\n"),
+    ("07.5", "a", "the time is the same"),
+    ("07.5", "b", "a byte of its own"),
     ("10.1", lambda m, a, n, b: (m + n, (a + b) / 2), "fails"),
     ("10.1", lambda m, a, n, b: (m * a + n * b) / (m + n), "shape () instead of (2,)"),
     ("10.2", lambda s: 2.0 ** np.floor(np.log2(s)), "Yours     0.25\n  Expected  0.5"),

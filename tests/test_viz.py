@@ -158,7 +158,9 @@ REFUSED = {
     "no stage 'melt' in the pipeline; there are float, fold": lambda: viz.pipeline_strip("melt"),
     "2 values, but 1 reconstructed": lambda: viz.number_line(QP, [1.0, 2.0], [1.0]),
     "per channel": lambda: viz.number_line(PER_CHANNEL),
-    "straight_through: arrays of one length expected, got 2, 1, 2": lambda: viz.straight_through([1, 2], [1], [1, 2], QP),
+    "straight_through: arrays of one length expected, got 2, 1, 2": lambda: viz.straight_through(
+        [1, 2], [1], [1, 2], QP
+    ),
     "step_gradient: arrays of one length expected, got 2, 1": lambda: viz.step_gradient([1, 2], [1], QP),
     "three matrices of one shape": lambda: viz.integer_grid([[1.0]], [[1, 2]], [[1.0]]),
     "2 labels, 1 values": lambda: viz.results_bars(["a", "b"], [1.0]),

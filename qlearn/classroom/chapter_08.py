@@ -53,15 +53,14 @@ def _draw_gradient(rng: np.random.Generator, number: int) -> dict[str, Any]:
 
 def moving_range(batches: list[list[float]], momentum: float) -> tuple[float, float]:
     """Return the averages of the batches' extremes, zero included: the first batch starts, each later one counts m."""
-    lo, hi, seen = 0.0, 0.0, 0
-    for batch in batches:
+    lo, hi = 0.0, 0.0
+    for seen, batch in enumerate(batches):
         low, high = 0.0, 0.0
         for value in batch:
             low, high = min(low, value), max(high, value)
         weight = momentum if seen else 1.0
         lo = (1 - weight) * lo + weight * low
         hi = (1 - weight) * hi + weight * high
-        seen += 1
     return lo, hi
 
 

@@ -109,6 +109,13 @@ DRAWINGS = {
     "errors": lambda: viz.convolution_errors(DB, title="t"),
     "errors, all exact": lambda: viz.convolution_errors(dict.fromkeys(viz.ERROR_SOURCES, float("inf"))),
     "errors, one negative": lambda: viz.convolution_errors(DB | {"accumulator": -4.7}),
+    "straight through": lambda: viz.straight_through(X, ql.fake_quantize(X, QP), X, QP, title="t"),
+    "straight through nothing": lambda: viz.straight_through([], [], [], QP),
+    "straight through, all inside": lambda: viz.straight_through([0.1, 0.2], [0, 0], [0.1, 0.2], QP8),
+    "step gradient": lambda: viz.step_gradient(X, X, QP, points=[(0.1, -0.2), (2, 3)], title="t"),
+    "step gradient of nothing": lambda: viz.step_gradient([], [], QP),
+    "step gradient of odd values": lambda: viz.step_gradient(ODD, ODD, QP),
+    "layer in training": lambda: viz.fake_quantized_layer(title="t"),
     "pictures": lambda: viz.pictures(PICTURES, ["a", "b", "c"], columns=2, title="t"),
 }
 
@@ -157,6 +164,10 @@ REFUSED = {
     "no stage 'melt' in the pipeline; there are float, fold": lambda: viz.pipeline_strip("melt"),
     "2 values, but 1 reconstructed": lambda: viz.number_line(QP, [1.0, 2.0], [1.0]),
     "per channel": lambda: viz.number_line(PER_CHANNEL),
+    "straight_through: arrays of one length expected, got 2, 1, 2": lambda: viz.straight_through(
+        [1, 2], [1], [1, 2], QP
+    ),
+    "step_gradient: arrays of one length expected, got 2, 1": lambda: viz.step_gradient([1, 2], [1], QP),
     "three matrices of one shape": lambda: viz.integer_grid([[1.0]], [[1, 2]], [[1.0]]),
     "2 labels, 1 values": lambda: viz.results_bars(["a", "b"], [1.0]),
     "no kind 'int'": lambda: viz.results_bars(["a"], [1.0], kinds=["int"]),

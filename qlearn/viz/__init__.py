@@ -16,6 +16,7 @@ from qlearn.viz.strip import STAGES, pipeline_strip
 from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, STYLE, ZERO_POINT, title_of
 from qlearn.viz.surface import channel_ranges, loss_line, loss_surface
 from qlearn.viz.tables import integer_grid, pictures, results_bars
+from qlearn.viz.training import fake_quantized_layer, step_gradient, straight_through
 
 __all__ = [
     "ERROR",
@@ -36,6 +37,7 @@ __all__ = [
     "curves",
     "dots",
     "error_curve",
+    "fake_quantized_layer",
     "histogram_with_range",
     "integer_grid",
     "layer_rmse",
@@ -54,6 +56,8 @@ __all__ = [
     "scaled_channels",
     "sensitivity_bars",
     "spread",
+    "step_gradient",
+    "straight_through",
     "title_of",
     "tradeoff",
 ]

@@ -20,6 +20,7 @@ from qlearn.integer.packing import pack_codes
 from qlearn.integer.requantize import FixedMultiplier, multiply_by_fixed
 from qlearn.integer.tables import unary_table
 from qlearn.numbers.qparams import QParams
+from qlearn.pipeline.qat_grids import MovingGrid
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
@@ -315,6 +316,38 @@ def test_spec_of_the_percentile_is_the_librarys():
         assert float(calibrator.compute_range(ql.scheme("affine")).hi) == min(shifted, 15.9 * width)
 
 
+@pytest.mark.parametrize("number", ["08.1", "08.2"])
+def test_specs_of_the_gradients_are_the_librarys(number):
+    exercise = exercises()[number]
+    for case in exercise.all_cases():
+        x = torch.tensor(case["x"], dtype=torch.float64, requires_grad=True)
+        scale = torch.tensor(case["scale"], dtype=torch.float64, requires_grad=True)
+        limits = case["qmin"], case["qmax"]
+        y = ql.fake_quantize_learned(x, scale, torch.tensor(0), *limits, gradient_scale=1.0)
+        y.backward(torch.tensor(case["gradient"], dtype=torch.float64))
+        theirs = x.grad.tolist() if number == "08.1" else float(scale.grad)
+        assert theirs == pytest.approx(exercise.spec(**case), rel=1e-9, abs=1e-12)
+
+
+def test_spec_of_the_moving_range_is_the_librarys():
+    exercise = exercises()["08.3"]
+    for case in exercise.all_cases():
+        grid = MovingGrid(None, ql.TensorRecipe(scheme="affine"), case["momentum"])
+        for batch in case["batches"]:
+            grid(torch.tensor(batch))
+        found = grid.clip_range()
+        assert (float(found.lo), float(found.hi)) == pytest.approx(exercise.spec(**case), rel=1e-5, abs=1e-6)
+
+
+def test_spec_of_counting_updates_ends_one_update_before_the_code_changes():
+    exercise = exercises()["08.4"]
+    for case in exercise.all_cases():
+        steps, update = exercise.spec(**case), case["update"]
+        before, after = ql.quantize([(steps - 1) * update, steps * update], ql.QParams(case["scale"], 0, -128, 127))
+        assert before == 0
+        assert after != 0
+
+
 def test_spec_of_merging_is_the_librarys():
     exercise = exercises()["04.4"]
     for case in exercise.all_cases():
@@ -470,6 +503,33 @@ def _bits_downhill(counts, widths, costs, budget):
     return [widths[k] for k in picks]
 
 
+def _passed(x, g, S, qmin, qmax, *, closed=False, whole=False, upper=False):
+    v = np.array(x) / S
+    if closed:
+        inside = (v >= qmin) & (v <= qmax)
+    elif upper:
+        inside = np.round(v) <= qmax
+    else:
+        inside = (np.round(v) >= qmin) & (np.round(v) <= qmax)
+    return np.array(g) * (inside | whole)
+
+
+def _pulled(x, g, S, qmin, qmax, *, clipped=True, times=1.0, sign=1):
+    v = np.array(x) / S
+    codes = np.clip(np.round(v), qmin, qmax)
+    inside = np.round(v) == codes
+    slope = np.where(inside, sign * (codes - v), codes if clipped else 0)
+    return (np.array(g) * slope).sum() * times
+
+
+def _followed(batches, m, *, zero=True, start=True, keep=False):
+    extremes = [(min(b), max(b)) if not zero else (min(0.0, *b), max(0.0, *b)) for b in batches]
+    ends = np.array(extremes[0] if start else (0.0, 0.0))
+    for each in extremes[1 if start else 0 :]:
+        ends = m * ends + (1 - m) * np.array(each) if keep else (1 - m) * ends + m * np.array(each)
+    return ends
+
+
 WRONG = [
     ("00.1", lambda n, b: n * b // 8, "input     weights=3, bits=4"),
     ("00.1", lambda n, b: n * b / 8, "an integer is expected, this is a float"),
@@ -605,6 +665,22 @@ WRONG = [
     ("07.4", lambda i, o, k, h, w, g, a, b: i // g * o * k * k * a * b, "Yours     960\n"),
     ("07.5", "a", "the time is the same"),
     ("07.5", "b", "a byte of its own"),
+    ("08.1", lambda *n: _passed(*n, whole=True), "Yours     [1, 2, 3]\n  Expected  [1, 2, 0]"),
+    ("08.1", lambda *n: _passed(*n, closed=True), "Yours     [0, 0, 0]\n  Expected  [1, 1, 0]"),
+    ("08.1", lambda *n: _passed(*n, upper=True), "fails"),
+    ("08.1", lambda x, *n: ql.fake_quantize(torch.tensor(x), ql.QParams(n[1], 0, n[2], n[3])), "Expected  [1, 2, 0]"),
+    ("08.2", lambda *n: _pulled(*n, clipped=False), "Yours     0\n  Expected  -5"),
+    ("08.2", lambda *n: _pulled(*n, times=n[2]), "Yours     0.1\n  Expected  0.2"),
+    ("08.2", lambda *n: _pulled(*n, sign=-1), "Yours     -0.2\n  Expected  0.2"),
+    ("08.3", lambda *n: _followed(*n, start=False), "Yours     [-0.1, 0.2]\n  Expected  [-1, 2]"),
+    ("08.3", lambda *n: _followed(*n, zero=False), "fails"),
+    ("08.3", lambda *n: _followed(*n, keep=True), "Expected  [0, 2.98]"),
+    ("08.3", lambda b, m: (min(0.0, *map(min, b)), max(0.0, *map(max, b))), "Yours     [-3, 4]\n  Expected  [-2, 3]"),
+    ("08.4", lambda u, s: math.ceil(s / abs(u)), "Yours     4\n  Expected  2"),
+    ("08.4", lambda u, s: math.ceil(s / 2 / u), "Yours     -2\n  Expected  3"),
+    ("08.4", lambda u, s: int(s / 2 / abs(u)), "Yours     1\n  Expected  2"),
+    ("08.5", "a", "collecting new statistics changes no step size"),
+    ("08.5", "d", "same codes"),
     ("10.1", lambda m, a, n, b: (m + n, (a + b) / 2), "fails"),
     ("10.1", lambda m, a, n, b: (m * a + n * b) / (m + n), "shape () instead of (2,)"),
     ("10.2", lambda s: 2.0 ** np.floor(np.log2(s)), "Yours     0.25\n  Expected  0.5"),

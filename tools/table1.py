@@ -58,7 +58,7 @@ def measured(name: str, images: int | None) -> dict[str, Any]:
         "largest_to_median": _largest_to_median(net),
         "network": name,
         "pictures": len(labels),
-        "float": round(float(right.mean()), 4),
+        "float": round(float(right.mean()), 6),
         "columns": {},
     }
     for column, weights in COLUMNS.items():
@@ -67,7 +67,7 @@ def measured(name: str, images: int | None) -> dict[str, Any]:
         correct = logits.argmax(axis=1) == labels
         interval = paired_difference(correct, right)
         row["columns"][column] = {
-            "accuracy": round(float(correct.mean()), 4),
+            "accuracy": round(float(correct.mean()), 6),
             "difference": [round(value, 4) for value in (interval.difference, interval.low, interval.high)],
             "sqnr_db": round(ql.sqnr_db(reference, logits), 1),
         }

@@ -12,8 +12,7 @@ from qlearn import __version__
 from qlearn.analysis.doctor.faults import FAULTS
 from qlearn.analysis.text import db_text
 from qlearn.viz.frames import png
-from qlearn.viz.layers import layer_rmse, layer_sqnr
-from qlearn.viz.surface import channel_ranges
+from qlearn.viz.layers import channel_ranges, layer_rmse, layer_sqnr
 
 if TYPE_CHECKING:
     import os

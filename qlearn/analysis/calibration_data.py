@@ -233,7 +233,7 @@ def calibration_size_curve(
     Raises
     ------
     DataError
-        If a size is larger than the pool, or there is nothing to draw.
+        If the pool is no Dataset, a size is larger than it, or there is nothing to draw.
 
     References
     ----------
@@ -241,6 +241,8 @@ def calibration_size_curve(
     """
     if draws < 1 or not sizes:
         raise DataError(f"a curve needs sizes and at least one draw: got {list(sizes)} and {draws}")
+    if not hasattr(pool, "subset"):
+        raise DataError(f"pictures are drawn from a Dataset (it has subset()), got {type(pool).__name__}")
     if max(sizes) > len(pool) or min(sizes) < 1:
         raise DataError(f"sizes from 1 to the pool's {len(pool)} pictures can be drawn: got {list(sizes)}")
     kinds = {f"{size} pictures": [pool.subset(size, seed=seed + k) for k in range(draws)] for size in sizes}

@@ -193,13 +193,13 @@ def _check_mergeable(plans: Sequence[Plan]) -> None:
 
 
 def input_of(batch: Any) -> Tensor:
-    """Return the input tensor of a batch: the batch itself, or the first of a tuple."""
+    """Return the input tensor of a batch, without gradients: the batch itself, or the first of a tuple."""
     first = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
     if isinstance(first, np.ndarray):
         first = torch.from_numpy(first)
     if not isinstance(first, torch.Tensor):
         raise CalibrationError(f"a batch is a tensor or a tuple that starts with one, got {type(first).__name__}")
-    return first
+    return first.detach()
 
 
 class noted:  # noqa: N801  (a context manager, read as a word)

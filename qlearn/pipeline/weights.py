@@ -64,6 +64,21 @@ def weight_grid(node: Node, recipe: TensorRecipe, s_x: Any) -> QParams:
     return _kept(pinned, weight, bias, s_x, node.name)
 
 
+def unpinned_if_unfit(node: Node, recipe: TensorRecipe | None) -> Node:
+    """Return the node without its pinned grid, if that is not one that the recipe could have chosen.
+
+    What was learned for one recipe is then rounded anew for another; where the recipe fits, nothing changes.
+    """
+    pinned = node.attrs.get(PINNED)
+    if pinned is None or recipe is None:
+        return node
+    try:
+        _check_format(pinned, recipe, len(node.params["weight"]))
+    except RecipeError:
+        return node.with_params(weight=node.params["weight"])
+    return node
+
+
 def weight_qparams(
     weight: NDArray[np.float32], recipe: TensorRecipe, bias: NDArray[np.float32] | None, s_x: Any
 ) -> QParams:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from qlearn.errors import CalibrationError, GraphError, RecipeError
+from qlearn.errors import GraphError, RecipeError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.numbers.affine import dequantize
-from qlearn.pipeline.observe import input_of
 from qlearn.pipeline.quantize import quantize_model
 from qlearn.progress import progress
 from qlearn.repair.patches import sample
+from qlearn.repair.pictures import checked_pictures
 from qlearn.repair.rounding import RoundingProblem, few_enough, flip, learn, least, try_all
 from qlearn.repair.walk import Walk
 
@@ -126,7 +126,7 @@ def adaround(
         raise RecipeError(
             f"{model.name}: the recipe leaves all weights in float, so there is nothing to round: give it weights="
         )
-    walk = Walk(fused, _pictures(fused, batches))
+    walk = Walk(fused, checked_pictures(fused, batches, "to learn on"))
     rounded: dict[str, QuantizedLayer] = {}
     with torch.no_grad():
         for layer in progress(layers, "adaround", unit="layer"):
@@ -158,21 +158,6 @@ class _Settings:
                 "adaround() takes a regularization of 0 or more and a learning rate above 0: "
                 f"got {self.regularization!r} and {self.learning_rate!r}"
             )
-
-
-def _pictures(fused: FloatModel, batches: Iterable[Any]) -> list[Tensor]:
-    """All batches, checked."""
-    pictures: list[Tensor] = []
-    for batch in batches:
-        x = input_of(batch)
-        fused.check_input(x)
-        if not torch.isfinite(x).all():
-            bad = int((~torch.isfinite(x)).sum())
-            raise CalibrationError(f"{fused.name}: {bad} of {x.numel()} values of batch {len(pictures)} are NaN or Inf")
-        pictures.append(x.float())
-    if not pictures:
-        raise CalibrationError(f"{fused.name}: no batches to learn on (an iterator that was already used up?)")
-    return pictures
 
 
 def _rounded(layer: QuantizedLayer, walk: Walk, unclamped: list[Tensor], settings: _Settings) -> QuantizedLayer:

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from qlearn.errors import CalibrationError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.moments import expected_moments
 from qlearn.graph.ops import FLOAT_OPS, channel_axis
 from qlearn.numbers.affine import dequantize
-from qlearn.pipeline.observe import input_of
 from qlearn.pipeline.quantize import WEIGHTED_OPS, quantize_model
 from qlearn.pipeline.weights import bias_codes
 from qlearn.progress import progress
+from qlearn.repair.pictures import checked_pictures
 from qlearn.repair.walk import Walk
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ def correct_bias(
       This takes back whatever moved the mean: rounded weights, clipped activations, all earlier layers.
     - Without, **analytic**: E[x] comes from the statistics of the folded batch norms (`expected_moments`), and
       the bias loses Σ ε E[x], averaged over all positions, padding included. No picture is needed.
+      It believes ``attrs["bn"]``. Passes of qlearn scale and shift these statistics along. Whoever changes folded
+      weights by hand must do so too, or drop them: stale statistics can do harm, and without pictures nothing tells.
 
     Parameters
     ----------
@@ -61,7 +62,9 @@ def correct_bias(
     Raises
     ------
     CalibrationError
-        If there are no batches, or the table is of another network.
+        If there are no batches, a value is NaN or Inf, or the table is of another network.
+    GraphError
+        If a batch is empty or has the wrong shape.
 
     References
     ----------
@@ -91,10 +94,7 @@ def _seen_shifts(
 ) -> dict[str, Tensor]:
     """Walk through both networks with all pictures, and correct each layer before the next one reads it."""
     fused, quantized = fuse_activations(model), quantize_model(model, recipe, table)
-    pictures = [input_of(batch).float() for batch in batches]
-    if not pictures:
-        raise CalibrationError(f"{model.name}: no batches to correct biases on (an iterator that was already used up?)")
-    walk, shifts = Walk(fused, pictures), {}
+    walk, shifts = Walk(fused, checked_pictures(fused, batches, "to correct biases on")), {}
     with torch.no_grad():
         for layer in progress(quantized.layers, "correct bias", unit="layer"):
             if layer.node.op not in WEIGHTED_OPS:

@@ -15,8 +15,8 @@ from qlearn.graph.equalize import WEIGHTED, equalizing_factors, scale_channels
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.ops import FLOAT_OPS, channel_axis
 from qlearn.pipeline.calibrate import calibration_plan
-from qlearn.pipeline.observe import input_of
 from qlearn.progress import progress
+from qlearn.repair.pictures import each_checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +67,9 @@ def equalize_noise(
     Raises
     ------
     CalibrationError
-        If there are no batches.
+        If there are no batches, or a value is NaN or Inf.
+    GraphError
+        If a batch is empty or has the wrong shape.
 
     References
     ----------
@@ -119,9 +121,7 @@ def measure_sensitivity(fused: FloatModel, batches: Iterable[Any], *, seed: int 
     generator = torch.Generator().manual_seed(seed)
     totals: list[dict[str, dict[str, Tensor]]] = []
     count = 0
-    for batch in progress(batches, "sensitivity", unit="batch"):
-        x = input_of(batch).float()
-        fused.check_input(x)
+    for x in each_checked(fused, progress(batches, "sensitivity", unit="batch")):
         totals.append(_one_batch(fused, x, generator))
         count += len(x)
     if not totals:
@@ -132,10 +132,11 @@ def measure_sensitivity(fused: FloatModel, batches: Iterable[Any], *, seed: int 
 def _one_batch(fused: FloatModel, x: Tensor, generator: torch.Generator) -> dict[str, dict[str, Tensor]]:
     sums: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
+    leaf = x.detach().requires_grad_()  # the caller's tensor stays as it is
     with torch.enable_grad():
         for node in fused.nodes:
             inputs = [outputs[name] for name in node.inputs]
-            sums[node.name], outputs[node.name] = _run(node, inputs) if inputs else (x.requires_grad_(), x)
+            sums[node.name], outputs[node.name] = _run(node, inputs) if inputs else (leaf, leaf)
         logits = outputs[fused.output]
         signs = torch.randint(0, 2, logits.shape, generator=generator) * 2.0 - 1.0
         wanted = [*sums.values(), *outputs.values()]

@@ -7,14 +7,14 @@ pyplot is not used, so nothing is left behind; a notebook shows the Axes that a 
 
 from qlearn.viz.flows import ERROR_SOURCES, convolution_errors, one_output, ptq_beside_qat
 from qlearn.viz.frames import Slider, png
-from qlearn.viz.layers import budget_bars, layer_rmse, layer_sqnr, sensitivity_bars
+from qlearn.viz.layers import budget_bars, channel_ranges, layer_rmse, layer_sqnr, sensitivity_bars
 from qlearn.viz.lines import curves, error_curve, histogram_with_range, number_line, rounding_staircase
 from qlearn.viz.mixed import allocation_strip, cost_bars, pareto_front
 from qlearn.viz.pairs import scaled_channels
 from qlearn.viz.ranges import clip_ranges, dots, spread, tradeoff
 from qlearn.viz.strip import STAGES, pipeline_strip
 from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, STYLE, ZERO_POINT, title_of
-from qlearn.viz.surface import channel_ranges, loss_line, loss_surface
+from qlearn.viz.surface import loss_line, loss_surface
 from qlearn.viz.tables import integer_grid, pictures, results_bars
 from qlearn.viz.training import fake_quantized_layer, step_gradient, straight_through
 

@@ -1,4 +1,4 @@
-"""Figures of a network layer by layer: SQNR, error in steps, error budget, sensitivity (paper Fig. 10, §7.1)."""
+"""Figures of a network layer by layer: ranges of channels, SQNR, error in steps, budget, sensitivity (Fig. 10, 12)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.errors import QLearnError
-from qlearn.viz.style import ERROR, LIMIT, QUANTIZED, SIZE, axes_for, styled
+from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, SIZE, axes_for, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
+    from numpy.typing import ArrayLike
 
+_COLOURS = (FLOAT, QUANTIZED, ERROR)
 _IDEAL = 1 / math.sqrt(12)
 _PARTS: dict[str, dict[str, Any]] = {
     "weights": {"facecolor": QUANTIZED},
@@ -216,6 +218,52 @@ def _bars(ax: Axes, values: Sequence[float]) -> None:
             fontsize=8,
             color="white" if inside else "black",
         )
+
+
+@styled
+def channel_ranges(
+    ranges: Mapping[str, ArrayLike], *, title: str = "", steps: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the range of every channel as an upright bar, in shares of the largest of its tensor (paper Fig. 12).
+
+    Parameters
+    ----------
+    ranges : mapping of label to array_like, shape (C, 2)
+        Smallest and largest weight of each channel; at most three tensors, beside each other ("before", "after").
+    title : str
+    steps : float, optional
+        Steps from zero to the largest weight, such as 127: channels inside the orange band, less than half a step,
+        become zero when one scale serves all.
+    ax : Axes, optional
+
+    Raises
+    ------
+    QLearnError
+        If an array has another shape, or there are more than three.
+    """
+    arrays = {label: np.asarray(values, float) for label, values in ranges.items()}
+    for label, values in arrays.items():
+        if values.ndim != 2 or values.shape[1] != 2:
+            raise QLearnError(f"channel_ranges: {label!r} has shape {values.shape}; (channels, 2) is expected")
+    if len(arrays) > len(_COLOURS):
+        raise QLearnError(f"channel_ranges: at most {len(_COLOURS)} tensors stand beside each other, got {len(arrays)}")
+    ax = axes_for(ax, title)
+    if steps is not None:
+        ax.axhspan(-0.5 / steps, 0.5 / steps, facecolor="none", edgecolor=ERROR, hatch="////", lw=0)
+    for place, (label, values) in enumerate(arrays.items()):
+        largest = float(np.abs(values).max(initial=0.0)) or 1.0
+        x = place * 1.08 + (np.arange(len(values)) + 0.5) / max(len(values), 1)
+        width = max(0.7, min(5.0, 220 / max(len(values), 1) / max(len(arrays), 1)))
+        ax.vlines(x, values[:, 0] / largest, values[:, 1] / largest, color=_COLOURS[place], lw=width)
+        ax.text(place * 1.08 + 0.5, 1.06, f"{label} (largest {largest:.3g})", ha="center", va="bottom", fontsize=9)
+    ax.axhline(0, color="black", lw=0.8)
+    ax.set_xlim(-0.02, max(len(arrays), 1) * 1.08 - 0.06)
+    ax.set_ylim(-1.05, 1.28)
+    ax.set_yticks([-1, -0.5, 0, 0.5, 1])
+    ax.set_xticks([])
+    ax.set_xlabel("channels")
+    ax.set_ylabel("weight / largest")
+    return ax
 
 
 def _finite(values: Sequence[float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""Figures of weights: the ranges of their channels, and the loss around them (paper Fig. 9 and 12)."""
+"""Figures of the loss around the weights of a network: a plane, and lines through it (paper Fig. 9)."""
 
 from __future__ import annotations
 
@@ -16,52 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 _LOOKS = ((FLOAT, "o"), (QUANTIZED, "D"), (ERROR, "s"))
-
-
-@styled
-def channel_ranges(
-    ranges: Mapping[str, ArrayLike], *, title: str = "", steps: float | None = None, ax: Axes | None = None
-) -> Axes:
-    """Draw the range of every channel as an upright bar, in shares of the largest of its tensor (paper Fig. 12).
-
-    Parameters
-    ----------
-    ranges : mapping of label to array_like, shape (C, 2)
-        Smallest and largest weight of each channel; at most three tensors, beside each other ("before", "after").
-    title : str
-    steps : float, optional
-        Steps from zero to the largest weight, such as 127: channels inside the orange band, less than half a step,
-        become zero when one scale serves all.
-    ax : Axes, optional
-
-    Raises
-    ------
-    QLearnError
-        If an array has another shape, or there are more than three.
-    """
-    arrays = {label: np.asarray(values, float) for label, values in ranges.items()}
-    for label, values in arrays.items():
-        if values.ndim != 2 or values.shape[1] != 2:
-            raise QLearnError(f"channel_ranges: {label!r} has shape {values.shape}; (channels, 2) is expected")
-    if len(arrays) > len(_LOOKS):
-        raise QLearnError(f"channel_ranges: at most {len(_LOOKS)} tensors stand beside each other, got {len(arrays)}")
-    ax = axes_for(ax, title)
-    if steps is not None:
-        ax.axhspan(-0.5 / steps, 0.5 / steps, facecolor="none", edgecolor=ERROR, hatch="////", lw=0)
-    for place, (label, values) in enumerate(arrays.items()):
-        largest = float(np.abs(values).max(initial=0.0)) or 1.0
-        x = place * 1.08 + (np.arange(len(values)) + 0.5) / max(len(values), 1)
-        width = max(0.7, min(5.0, 220 / max(len(values), 1) / max(len(arrays), 1)))
-        ax.vlines(x, values[:, 0] / largest, values[:, 1] / largest, color=_LOOKS[place][0], lw=width)
-        ax.text(place * 1.08 + 0.5, 1.06, f"{label} (largest {largest:.3g})", ha="center", va="bottom", fontsize=9)
-    ax.axhline(0, color="black", lw=0.8)
-    ax.set_xlim(-0.02, max(len(arrays), 1) * 1.08 - 0.06)
-    ax.set_ylim(-1.05, 1.28)
-    ax.set_yticks([-1, -0.5, 0, 0.5, 1])
-    ax.set_xticks([])
-    ax.set_xlabel("channels")
-    ax.set_ylabel("weight / largest")
-    return ax
 
 
 @styled

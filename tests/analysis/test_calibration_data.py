@@ -84,3 +84,5 @@ def test_what_cannot_be_compared_is_refused(network):
     for wrong in ({"sizes": (1, 257)}, {"sizes": (0,)}, {"sizes": ()}, {"draws": 0}):
         with pytest.raises(DataError):
             ql.calibration_size_curve(model, RECIPES, pool, evaluation, **wrong)
+    with pytest.raises(DataError, match="drawn from a Dataset"):
+        ql.calibration_size_curve(model, RECIPES, list(pool), evaluation, sizes=(1,))

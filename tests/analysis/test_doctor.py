@@ -16,10 +16,12 @@ from torch import nn
 import qlearn as ql
 from qlearn.analysis.doctor import faults
 from qlearn.analysis.doctor.answers import classes_in
+from qlearn.analysis.doctor.case import open_case
 from qlearn.analysis.doctor.diagnose import told_apart
 from qlearn.analysis.doctor.faults import FAULTS, SEVERITIES, fault_table
 from qlearn.analysis.doctor.finding import MOST_OF_A_KIND, Finding, Gain
 from qlearn.analysis.doctor.inputs import first_layer
+from qlearn.analysis.doctor.remedies import per_channel_weights
 from qlearn.analysis.doctor.sample import sample
 from qlearn.analysis.doctor.weights import grid_of
 from qlearn.errors import DataError, GraphError
@@ -317,3 +319,23 @@ def test_one_colour_and_constant_pictures():
         assert "swapped_colours" not in ql.diagnose(traced, [x], calibration=[x]).faults
         flat = ql.diagnose(traced, [torch.zeros(16, 1, 8, 8)], calibration=[torch.zeros(16, 1, 8, 8)])
     assert flat.faults <= {"wrong_normalisation"}
+
+
+def test_remedies_are_tried_on_learned_roundings():
+    """A remedy by another recipe needs another grid than the one that is pinned."""
+    _net, data, folded, _ = start("tiny_resnet")
+    table = ql.calibrate(folded, data.calibration, PER_TENSOR)
+    learned = ql.adaround(folded, PER_TENSOR, table, data.calibration, iterations=0, samples=200)
+    case = open_case(
+        ql.quantize_model(learned, PER_TENSOR, table), data, recipe=None, table=None, calibration=None,
+        reference=None, outputs=None, images=16,
+    )  # fmt: skip
+    first = next(node for node in learned.nodes if node.op == "conv2d").name
+    same, other = (
+        next(layer.weight_qparams for layer in case.remade(learned, recipe).layers if layer.node.name == first)
+        for recipe in (PER_TENSOR, ql.Recipe())
+    )
+    assert same == learned.node(first).attrs["weight_qparams"]
+    assert same.axis is None
+    assert other.axis == 0
+    assert per_channel_weights(case).mend() is not None

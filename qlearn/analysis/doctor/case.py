@@ -22,6 +22,7 @@ from qlearn.pipeline.calibrate import calibrate
 from qlearn.pipeline.quantize import quantize_model
 from qlearn.pipeline.recipe import Recipe, TensorRecipe
 from qlearn.pipeline.simulate import QuantizedLayer, QuantizedModel
+from qlearn.pipeline.weights import unpinned_if_unfit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,10 +80,14 @@ class Case:
     biases_may_move: bool = False
 
     def remade(self, model: FloatModel, recipe: Recipe) -> QuantizedModel:
-        """Quantize another float network, or by another recipe, on the calibration pictures at hand."""
+        """Quantize another float network, or by another recipe, on the calibration pictures at hand.
+
+        Grids that were pinned for the recipe so far (AdaRound, QAT) do not hold a remedy up.
+        """
+        free = model.with_nodes(unpinned_if_unfit(node, recipe.for_layer(node.name).weights) for node in model.nodes)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FallbackWarning)
-            return quantize_model(model, recipe, calibrate(model, self.calibration, recipe))
+            return quantize_model(free, recipe, calibrate(free, self.calibration, recipe))
 
 
 def open_case(

@@ -164,7 +164,8 @@ def _mismatch(case: Case, site: str, layer: FirstLayer, x: Tensor, seen: tuple[f
         evidence["divergence_if_corrected"] = causes[cause]
         text, sure = f"{text}. It looks as if someone {cause}", 0.97
     else:
-        text, sure = f"{text}. No usual mistake explains it: these may be other pictures", 0.85
+        text = f"{text}. No usual mistake explains it: these may be other pictures, or weights that were changed"
+        text, sure = f"{text} by hand after their batch norm was folded", 0.85
     remedy = Remedy("use the preprocessing, and the kind of pictures, of the training")
     return Finding("wrong_normalisation", site, text, sure, evidence, remedies=(remedy,))
 

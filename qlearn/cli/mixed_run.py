@@ -62,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
     costs, details = measured(model, recipe, data, arguments)
     resource = (weight_bytes if arguments.resource == "bytes" else bit_operations)(model, recipe)
     rows = searched(costs, resource, arguments)
+    front = pareto_front(next(iter(costs.values())), resource) if arguments.pareto else None
     floating, table = compare_mixed(
         model, recipe, rows, calibration=data.calibration, evaluation=data.evaluation, workers=arguments.workers
     )
-    front = pareto_front(next(iter(costs.values())), resource) if arguments.pareto else None
     document = {
         "network": model.name,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),

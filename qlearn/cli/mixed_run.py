@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from dataclasses import replace
@@ -61,10 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
     costs, details = measured(model, recipe, data, arguments)
     resource = (weight_bytes if arguments.resource == "bytes" else bit_operations)(model, recipe)
     rows = searched(costs, resource, arguments)
+    front = pareto_front(next(iter(costs.values())), resource) if arguments.pareto else None
     floating, table = compare_mixed(
         model, recipe, rows, calibration=data.calibration, evaluation=data.evaluation, workers=arguments.workers
     )
-    front = pareto_front(next(iter(costs.values())), resource) if arguments.pareto else None
     document = {
         "network": model.name,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -82,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         document["front"] = {"points": len(front), "shown": [one.to_dict() for one in front.thinned(25)]}
     if arguments.output is not None:
         save(model, recipe, rows, data, arguments)
-    print(json.dumps(document, indent=1) if arguments.json else text(document, table))
+    print(json.dumps(finite(document), indent=1, allow_nan=False) if arguments.json else text(document, table))
     return 0
 
 
@@ -173,6 +174,21 @@ def listed(numbers: Mapping[Choice, float]) -> dict[str, dict[str, dict[str, flo
     for choice, number in numbers.items():
         tree.setdefault(choice.layer, {}).setdefault(choice.tensor, {})[str(choice.bits)] = number
     return tree
+
+
+def finite(value: Any) -> Any:
+    """Return the document with null for Inf and NaN, which JSON does not have: a lossless choice has an SQNR of Inf.
+
+    Examples
+    --------
+    >>> finite({"sqnr_db": [math.inf, 3.5]})
+    {'sqnr_db': [None, 3.5]}
+    """
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def text(document: Mapping[str, Any], table: Sequence[MixedRow]) -> str:

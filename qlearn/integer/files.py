@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,7 +26,6 @@ from qlearn.integer.model import IntegerModel
 from qlearn.numbers.qparams import QParams
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
@@ -85,7 +85,10 @@ def write_whole(path: str | os.PathLike[str], content: bytes, refusal: type[QLea
             raise refusal(f"{path}: cannot be written (it is a folder): name a file in it")
         temporary = target.with_name(target.name + ".part")
         try:
-            temporary.write_bytes(content)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # else a power cut may keep the new name and not the content
             temporary.replace(target)
         except OSError:
             with contextlib.suppress(OSError):

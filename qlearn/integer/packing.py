@@ -81,9 +81,10 @@ def unpack_codes(packed: NDArray[np.uint8], qparams: QParams, shape: Sequence[in
     """
     count, bits = int(np.prod(shape, dtype=np.int64)), qparams.bits
     data = np.asarray(packed)
-    if data.dtype != np.uint8 or data.shape != (packed_size(count, bits),):
+    if min(shape, default=1) < 0 or data.dtype != np.uint8 or data.shape != (packed_size(count, bits),):
         raise KernelError(
-            f"{count} codes of {bits} bits are {packed_size(count, bits)} bytes, got {data.dtype} of shape {data.shape}"
+            f"shape {tuple(shape)}: {count} codes of {bits} bits are {packed_size(count, bits)} bytes, "
+            f"got {data.dtype} of shape {data.shape}"
         )
     narrow = np.unpackbits(data)[: count * bits].reshape(count, bits)
     wide = np.zeros((count, 16), np.uint8)

@@ -100,12 +100,13 @@ def fake_quantize_learned(
     Returns
     -------
     Tensor
-        Shape and dtype of x. The values equal ``torch.fake_quantize_per_tensor_affine`` bit for bit.
+        Shape and dtype of x. The values equal ``torch.fake_quantize_per_tensor_affine`` bit for bit;
+        but NaN stays NaN.
 
     Raises
     ------
     NumbersError
-        If x is not float32 or float64, a scale is not positive and finite, or shapes do not fit.
+        If x is not float32 or float64, a scale is not positive and finite, or shapes or dtypes do not fit.
 
     References
     ----------
@@ -122,9 +123,12 @@ def fake_quantize_learned(
     >>> x.grad, scale.grad                       # (0 - 0.2) + (1 - 1.2) + 3
     (tensor([1., 1., 0.]), tensor(2.6000))
     """
+    if not all(isinstance(value, Tensor) for value in (x, scale, zero_point)):
+        raise NumbersError("values, scale and zero point are tensors: got a number? torch.tensor(0.1)")
     if x.dtype not in (torch.float32, torch.float64):
         raise NumbersError(f"fake quantization takes float32 or float64, got {x.dtype}")
-    channels = 1 if axis is None else int(scale.numel())
+    if scale.dtype != x.dtype:
+        raise NumbersError(f"scale has the dtype of the values, {x.dtype}: got {scale.dtype}")
     _check_shapes(x, scale, zero_point, axis)
     if not bool(((scale >= SMALLEST_SCALE) & torch.isfinite(scale)).all()):
         raise NumbersError(f"a scale must be finite and positive: got {scale.detach().flatten()[:3].tolist()}")
@@ -133,7 +137,8 @@ def fake_quantize_learned(
     if not qmin < qmax:
         raise NumbersError(f"qmin must be below qmax: got {qmin} and {qmax}")
     if gradient_scale is None:
-        gradient_scale = lsq_gradient_scale(x.numel() // channels, qmax - float(zero_point.detach().min()))
+        smallest = float(zero_point.detach().min()) if zero_point.numel() else 0.0
+        gradient_scale = lsq_gradient_scale(x.numel() // max(scale.numel(), 1), qmax - smallest)
     return straight_through(x, scale, zero_point, Grid(qmin, qmax, axis, relu, gradient_scale))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from qlearn.errors import MissingDataError, ModelFileError
+from qlearn.integer.files import write_whole
 
 FORMAT = "qlearn training checkpoint 1"
 _TREE = "tree"
@@ -47,7 +48,7 @@ def save_checkpoint(path: str | Path, parts: dict[str, Part], **progress: Any) -
     Raises
     ------
     ModelFileError
-        If a state holds something else, such as a function.
+        If a state holds something else, such as a function, or the file cannot be written.
     """
     arrays: dict[str, Any] = {}
     content = {
@@ -56,12 +57,9 @@ def save_checkpoint(path: str | Path, parts: dict[str, Part], **progress: Any) -
         "random": torch.get_rng_state(),
     }
     tree = json.dumps({"format": FORMAT, "content": _packed(content, arrays, "")})
-    fresh = Path(f"{path}.new")
-    with fresh.open("wb") as file:
-        np.savez(file, allow_pickle=False, **{_TREE: np.frombuffer(tree.encode(), np.uint8)}, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **{_TREE: np.frombuffer(tree.encode(), np.uint8)}, **arrays)
+    write_whole(path, file.getvalue(), ModelFileError)
 
 
 def load_checkpoint(path: str | Path, parts: dict[str, Part]) -> dict[str, Any]:
@@ -71,7 +69,7 @@ def load_checkpoint(path: str | Path, parts: dict[str, Part]) -> dict[str, Any]:
     ----------
     path : str or Path
     parts : dict of str to Part
-        Built as they were for `save_checkpoint`; changed in place.
+        Built as they were for `save_checkpoint`; changed in place. After an error some may be changed: build them anew.
 
     Raises
     ------
@@ -96,9 +94,12 @@ def load_checkpoint(path: str | Path, parts: dict[str, Part]) -> dict[str, Any]:
     for name, part in parts.items():
         try:
             part.load_state_dict(saved[name])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelFileError(f"{path} does not fit {name!r}: {error}") from error
-    torch.set_rng_state(content["random"])
+    try:
+        torch.set_rng_state(content["random"])
+    except (RuntimeError, TypeError) as error:
+        raise ModelFileError(f"{path} does not fit torch's random numbers: {error}") from error
     progress: dict[str, Any] = content["progress"]
     return progress
 
@@ -110,12 +111,23 @@ def _read(path: Path) -> dict[str, Any]:
             if tree["format"] != FORMAT:
                 raise ModelFileError(f"{path}: {tree['format']!r} is another format than {FORMAT!r}")
             content: dict[str, Any] = _unpacked(tree["content"], file)
+            if not isinstance(content["parts"], dict) or not {"progress", "random"} <= content.keys():
+                raise ModelFileError(f"{path}: not a checkpoint of qlearn (parts, progress or random numbers missing)")
             return content
     except FileNotFoundError as error:
         raise MissingDataError(f"no checkpoint at {path}") from error
     except ModelFileError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        EOFError,
+        OSError,
+        zipfile.BadZipFile,
+    ) as error:
         raise ModelFileError(f"{path}: not a checkpoint of qlearn, or a damaged one ({error})") from error
 
 

@@ -97,8 +97,12 @@ class LearnedGrid(nn.Module):
         """Return scale and zero point."""
         if not self.started:
             raise CalibrationError("a step size without a start: give prepare_qat() a table, or train on a batch first")
-        zero_point = self.zero_point.detach().round().clamp(self.qmin, self.qmax).to(torch.int32)
-        scale = self.used_scale(unit).detach()
+        scale, zero_point = self.used_scale(unit).detach(), self.zero_point.detach()
+        if bool(scale.isnan().any() or zero_point.isnan().any()):
+            raise CalibrationError(
+                "a learned step size or zero point is NaN: look for NaN in pictures and loss, lower the rate"
+            )
+        zero_point = zero_point.round().clamp(self.qmin, self.qmax).to(torch.int32)
         return QParams(scale.numpy(), zero_point.numpy(), self.qmin, self.qmax, self.axis)
 
     @torch.no_grad()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -106,7 +108,7 @@ class QATModel(nn.Module):
 
     def quantized(self) -> QuantizedModel:
         """Return ``convert(self)``, made again only after something has changed."""
-        state = tuple((id(value), value._version) for value in (*self.parameters(), *self.buffers()))  # noqa: SLF001
+        state = tuple(_checksum(value) for value in (*self.parameters(), *self.buffers()))
         if self._exact is None or self._exact[0] != state:
             self._exact = (state, convert(self))
         return self._exact[1]
@@ -213,6 +215,11 @@ def _with_trained_weights(qat: QATModel, node: Node) -> Node:
         return node.with_params(**params)
     params["weight"] = fake_quantize(weight, qparams)
     return node.with_params(**params).with_attrs(**{PINNED: qparams})
+
+
+def _checksum(value: Tensor) -> int:
+    """Of the content: torch's version counters do not see what ``vector_to_parameters`` or ``.data`` change."""
+    return zlib.crc32(np.ascontiguousarray(value.detach().numpy()).data)
 
 
 def module_key(name: str) -> str:

@@ -115,6 +115,8 @@ def test_wrong_input_to_measure():
         measure_choices(network, FLOAT, data)
     with pytest.raises(DataError, match="no pictures"):
         measure_choices(network, RECIPE, [])
+    with pytest.raises(DataError, match="logits are NaN"):  # and not a divergence of 0 for every choice
+        measure_choices(network, RECIPE, [pictures(2) * math.nan], weight_bits=(8,))
     unlabelled = measure_choices(network, RECIPE, [images for images, _ in data], weight_bits=(8,))
     with pytest.raises(DataError, match="needs labels"):
         unlabelled.costs("accuracy")

@@ -170,6 +170,8 @@ def test_bad_costs_are_refused(bad):
         search_bits({Choice("l7", "weights", 3): 1.0}, RESOURCE, 10**6)
     with pytest.raises(RecipeError, match="no search 'magic'"):
         search_bits(COSTS, RESOURCE, 10**6, method="magic")
+    with pytest.raises(RecipeError, match="the budget is"):
+        search_bits(COSTS, RESOURCE, abs(bad), method="greedy")  # type: ignore[arg-type]
 
 
 def test_without_scipy_the_message_names_the_extra(monkeypatch):

@@ -45,6 +45,8 @@ def test_shapes_and_bad_input():
         pack_codes([0], ql.QParams(1.0, 0, -(2**20), 2**20))
     with pytest.raises(KernelError, match="are 3 bytes"):
         unpack_codes(np.zeros(2, np.uint8), qparams, (6,))
+    with pytest.raises(KernelError, match=r"shape \(-2, -3\)"):
+        unpack_codes(np.zeros(3, np.uint8), qparams, (-2, -3))
     with pytest.raises(KernelError, match="something else"):
         unpack_codes(np.full(3, 255, np.uint8), qparams, (6,))  # 7 is above qmax = 3 once qmin is added
 

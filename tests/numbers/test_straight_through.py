@@ -287,6 +287,12 @@ def test_a_learned_zero_point_is_rounded_half_to_even_and_kept_in_the_format():
         assert torch.equal(a, b)
 
 
+def test_nothing_is_quantized_to_nothing():
+    none = torch.zeros(2, 0)
+    empty = fake_quantize_learned(none, torch.zeros(0), torch.zeros(0), -8, 7, axis=1)
+    assert empty.shape == none.shape
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -302,6 +308,9 @@ def test_a_learned_zero_point_is_rounded_half_to_even_and_kept_in_the_format():
         ({"axis": 1}, "no channel axis 1"),
         ({"axis": 0}, "shape \\(3,\\) expected"),
         ({"qmin": 7}, "below qmax"),
+        ({"scale": 0.1}, "are tensors"),
+        ({"scale": torch.tensor(0.1, dtype=torch.float64)}, "dtype of the values, torch.float32: got torch.float64"),
+        ({"scale": torch.tensor(1)}, "got torch.int64"),
     ],
 )
 def test_bad_input_is_refused(change, message):

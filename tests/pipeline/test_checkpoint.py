@@ -1,5 +1,6 @@
 """A training that was killed goes on with the same numbers as one that was not."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 
 import qlearn as ql
 from qlearn.errors import MissingDataError, ModelFileError
-from qlearn.pipeline.checkpoint import load_checkpoint, save_checkpoint
+from qlearn.pipeline.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from qlearn.pipeline.qat import prepare_qat
 
 OPTIMIZERS = {
@@ -152,6 +153,34 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     np.savez(tmp_path / "pickled.npz", tree=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ModelFileError, match="not a checkpoint"):
         load_checkpoint(tmp_path / "pickled.npz", parts)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ["plain", 3],
+        ["dict", []],
+        ["dict", [[["plain", name], ["plain", None]] for name in ("parts", "progress", "random")]],
+        [
+            "dict",
+            [[["plain", "parts"], ["dict", []]], *([["plain", key], ["plain", 0]] for key in ("progress", "random"))],
+        ],
+        ["dict", [[["plain", "parts"], ["dict", [[["plain", "net"], ["plain", 3]]]]]]],
+    ],
+)
+def test_a_forged_tree_is_refused(tmp_path, content):
+    tree = json.dumps({"format": FORMAT, "content": content}).encode()
+    np.savez(tmp_path / "x.npz", tree=np.frombuffer(tree, np.uint8))
+    with pytest.raises(ModelFileError, match=r"not a checkpoint|random numbers|holds"):
+        load_checkpoint(tmp_path / "x.npz", {})
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    with pytest.raises(ModelFileError, match="cannot be written"):
+        save_checkpoint(tmp_path / "none" / "x.npz", {})
+    with pytest.raises(ModelFileError, match="it is a folder"):
+        save_checkpoint(tmp_path, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_parts_must_be_the_same(tmp_path):

@@ -239,7 +239,24 @@ def test_evaluation_follows_every_change():
     assert qat.quantized() is qat.quantized()
     with torch.no_grad():
         next(iter(qat.layers.values())).weight.mul_(1.7)
-    assert not torch.equal(qat(x), first)
+    second = qat(x)
+    assert not torch.equal(second, first)
+    flat = nn.utils.parameters_to_vector(qat.parameters())
+    nn.utils.vector_to_parameters(flat * 1.1, qat.parameters())  # which no version counter of torch notices
+    assert not torch.equal(qat(x), second)
+
+
+def test_one_clamp_per_channel():
+    model = ql.cross_layer_equalize(ql.fold_batch_norm(traced("depthwise")))
+    ends = [node.attrs["clamp"][1] for node in model.nodes if "clamp" in node.attrs]
+    assert [len(high.unique()) > 1 for high in ends] == [True, True]
+    x = inputs_for(model)
+    table = ql.calibrate(model, [x], EIGHT)
+    qat = prepare_qat(model, EIGHT, table)
+    assert equal_codes(convert(qat).codes(x), ql.quantize_model(model, EIGHT, table).codes(x))
+    train(qat, 2)
+    after = convert(qat)
+    assert equal_codes(after.codes(2 * x), after.to_integer("float32").codes(2 * x.numpy()))
 
 
 def test_the_sites_are_those_of_quantize_model():
@@ -441,6 +458,11 @@ def test_bad_input_is_refused():
         qat.layers["/conv2"].weight[0] = float("nan")
     with pytest.raises(CalibrationError, match="layer 'conv2' are NaN"):
         convert(qat)
+    broken, _ = prepared("residual")
+    with torch.no_grad():
+        broken.sites["/conv1"].scale.fill_(float("nan"))
+    with pytest.raises(CalibrationError, match="step size or zero point is NaN"):
+        train(broken, 1)
 
 
 def test_a_step_below_zero_is_mirrored():

@@ -11,13 +11,13 @@ import torch
 
 from qlearn.analysis.mixed_precision.choices import Choice, with_choices
 from qlearn.analysis.mixed_precision.logits import ChoiceLogits
-from qlearn.analysis.mixed_precision.resources import WEIGHTED_OPS, scale_owner
+from qlearn.analysis.mixed_precision.resources import scale_owner
 from qlearn.errors import DataError, FallbackWarning, RecipeError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.numbers.qparams import QParams
 from qlearn.pipeline.calibrate import calibrate_many, calibration_sites
 from qlearn.pipeline.known import reason_for_float
-from qlearn.pipeline.quantize import quantize_model
+from qlearn.pipeline.quantize import WEIGHTED_OPS, quantize_model
 from qlearn.pipeline.recipe import Recipe
 from qlearn.pipeline.simulate import run_layer, to_codes, to_real
 from qlearn.progress import progress
@@ -78,7 +78,7 @@ def measure_choices(
     RecipeError
         If there is nothing to choose, a layer is unknown, or the recipe leaves a tensor in float.
     DataError
-        If there are no pictures, or the logits are not of shape (N, classes).
+        If there are no pictures, or the logits are not finite, or not of shape (N, classes).
 
     References
     ----------
@@ -223,4 +223,6 @@ def _run_later(network: QuantizedModel, values: Mapping[str, Tensor], later: Seq
 def _rows(value: Tensor) -> Logits:
     if value.ndim != 2:
         raise DataError(f"logits of shape (N, classes) expected, got {tuple(value.shape)}: flatten the output")
+    if not torch.isfinite(value).all():  # a NaN would pass for a cost of 0
+        raise DataError("logits are NaN or Inf: look for NaN in the pictures, or for the layer with qlearn analyze")
     return value.double().numpy()

@@ -10,6 +10,7 @@ import torch
 
 from qlearn.graph.fuse import fuse_activations
 from qlearn.integer.layers import SHARING_OPS
+from qlearn.pipeline.quantize import WEIGHTED_OPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from qlearn.pipeline.recipe import Recipe, TensorRecipe
 
 FLOAT_BITS = 32
-WEIGHTED_OPS = ("conv2d", "linear")
 
 
 @dataclass(frozen=True)

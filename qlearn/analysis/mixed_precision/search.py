@@ -55,7 +55,7 @@ def search_bits(
     Raises
     ------
     RecipeError
-        If the budget is smaller than the smallest possible usage, which the message names;
+        If the budget is smaller than the smallest possible usage, which the message names, or not finite;
         or if costs are missing, not finite, or about tensors that the resource does not know.
     MissingDependencyError
         If scipy is not installed.
@@ -75,6 +75,8 @@ def search_bits(
     {'a': 2, 'b': 4}
     """
     options = checked_options(costs, resource)
+    if not math.isfinite(budget):
+        raise RecipeError(f"the budget is {budget}: a finite number of {resource.unit} is wanted")
     smallest = resource.usage(found[0] for found in options.values())
     if budget < smallest:
         raise RecipeError(

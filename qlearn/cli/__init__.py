@@ -105,7 +105,7 @@ def _add_compare(commands: Commands) -> None:
     parser = commands.add_parser(
         "compare",
         help="compare calibrators on one network",
-        description="Calibrate once for all calibrators, quantize with each, and print top-1 with paired 95 %% "
+        description="Calibrate once for all calibrators, quantize with each, and print top-1 with paired 95 % "
         "confidence intervals against the first. Where the zoo has pictures to choose on, the choice is made there.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )

@@ -17,8 +17,8 @@ def add_parser(commands: Commands) -> None:
         "repair",
         help="mend a quantized network step by step, without training",
         description="Zero the weights that read dead channels, equalize ranges or noise, absorb and correct "
-        "biases, learn the rounding; print top-1 for each rung of the ladder, with paired 95 % confidence intervals against "
-        "float. No labels are used but to measure.",
+        "biases, learn the rounding; print top-1 for each rung of the ladder, with paired 95 % confidence "
+        "intervals against float. No labels are used but to measure.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)

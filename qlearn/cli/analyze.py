@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
+from qlearn.cli.document import print_json
 from qlearn.cli.options import MODEL_HELP, add_own, add_recipe
 from qlearn.errors import RecipeError
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sensitivity:
         parts["sensitivity"] = sensitivity(quantized, pictures)
     if arguments.json:
-        print(json.dumps({name: part.to_dict() for name, part in parts.items()}, indent=2))
+        print_json({name: part.to_dict() for name, part in parts.items()})
     else:
         print("\n\n".join(map(str, parts.values())))
     return 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qlearn.cli.document import print_json
 from qlearn.cli.options import MODEL_HELP, add_own, add_recipe
 from qlearn.errors import MissingDataError
 
@@ -51,7 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
         from qlearn.report import write_report
 
         write_report(diagnosis, arguments.report)
-    print(json.dumps(diagnosis.to_dict(), indent=2, allow_nan=False) if arguments.json else diagnosis)
+    if arguments.json:
+        print_json(diagnosis.to_dict())
+    else:
+        print(diagnosis)
     serious = any(finding.severity != "note" for finding in diagnosis)
     return int(arguments.strict and serious)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import platform
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from qlearn import __version__
 from qlearn.analysis.ladder import repair_ladder
+from qlearn.cli.document import print_json
 from qlearn.cli.sources import open_data, open_model, parse_preprocess
 from qlearn.errors import MissingDataError, RecipeError
 from qlearn.graph.fold import fold_batch_norm
@@ -42,7 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     ladder, last = repair_ladder(fold_batch_norm(model), recipes, calibration=data.calibration, evaluation=evaluation)
     if arguments.output is not None:
         last.quantized.to_integer(arguments.policy).save(arguments.output)
-    print(json.dumps(_made_by() | ladder.to_dict(), indent=2) if arguments.json else ladder)
+    if arguments.json:
+        print_json(_made_by() | ladder.to_dict())
+    else:
+        print(ladder)
     return 0
 
 

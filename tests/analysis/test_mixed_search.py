@@ -160,6 +160,18 @@ def test_a_budget_that_cannot_be_met_names_the_smallest(method):
     assert search_bits(COSTS, RESOURCE, 10**12, method=method).bits() == {"l0": 8, "l1": 8}
 
 
+def test_greedy_takes_the_most_bits_of_what_costs_the_same():
+    """Where no choice of the widths hurts, steps of one bit are enough; the first layer is not starved."""
+    free, resource = bytes_problem([800, 800], range(2, 9), lambda i, b: 0.0)
+    for budget in range(resource.usage(Choice(f"l{i}", "weights", 2) for i in (0, 1)), 1700, 100):
+        found = search_bits(free, resource, budget, method="greedy")
+        fullest = max(usage for usage, _, _ in everything(free, resource) if usage <= budget)
+        assert found.usage == fullest
+        first, second = found.bits().values()
+        assert abs(first - second) <= 1
+    assert search_bits(free, resource, 10**6, method="greedy").bits() == {"l0": 8, "l1": 8}
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_bad_costs_are_refused(bad):
     with pytest.raises(RecipeError, match="finite"):

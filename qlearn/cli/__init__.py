@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from qlearn import __version__
-from qlearn.cli import analyze, doctor, mixed, repair_options
-from qlearn.cli.options import MODEL_HELP, add_own
+from qlearn.cli import analyze, doctor, mixed, repair
+from qlearn.cli.options import MODEL_HELP, add_bits, add_granularity, add_own, add_recipe
 from qlearn.errors import QLearnError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_parser(commands)
     doctor.add_parser(commands)
     mixed.add_parser(commands)
-    repair_options.add_parser(commands)
+    repair.add_parser(commands)
     _add_export(commands)
     _add_info(commands)
     _add_plugins(commands)
@@ -73,24 +73,7 @@ def _add_quantize(commands: Commands) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    granularities = ("per_tensor", "per_channel", "float")
-    group = parser.add_argument_group("recipe")
-    group.add_argument(
-        "--weights", nargs="+", choices=granularities, default=["per_channel"], help="one row each; float keeps them"
-    )
-    group.add_argument("--weight-scheme", default="symmetric_restricted", metavar="NAME", help="scheme of the weights")
-    group.add_argument("--weight-bits", type=int, default=8, metavar="N", help="2 to 16")
-    group.add_argument("--activation-scheme", default="affine", metavar="NAME", help="scheme of the activations")
-    group.add_argument("--activation-bits", type=int, default=8, metavar="N", help="2 to 16")
-    group.add_argument("--calibrator", default="mse", metavar="NAME", help="see `qlearn plugins`")
-    group.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="of the calibrator: percent=99.9",
-    )
+    group = add_recipe(parser, several=True)
     group.add_argument("--policy", choices=("fixed", "float32"), default="fixed", help="how sums come back to 8 bits")
     group.add_argument("--strict", action="store_true", help="refuse layers that would stay in float")
     add_own(parser)
@@ -111,6 +94,7 @@ def _add_compare(commands: Commands) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     group = parser.add_argument_group("recipe")
+    add_granularity(group)
     group.add_argument(
         "--calibrators",
         nargs="+",
@@ -118,13 +102,7 @@ def _add_compare(commands: Commands) -> None:
         default=CALIBRATORS,
         help="the first is the baseline",
     )
-    group.add_argument(
-        "--weights", choices=("per_tensor", "per_channel", "float"), default="per_channel", help="float keeps them"
-    )
-    group.add_argument("--weight-scheme", default="symmetric_restricted", metavar="NAME", help="scheme of the weights")
-    group.add_argument("--weight-bits", type=int, default=8, metavar="N", help="2 to 16")
-    group.add_argument("--activation-scheme", default="affine", metavar="NAME", help="scheme of the activations")
-    group.add_argument("--activation-bits", type=int, default=8, metavar="N", help="2 to 16")
+    add_bits(group)
     add_own(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--images", type=int, metavar="N", help="evaluate on N pictures only")

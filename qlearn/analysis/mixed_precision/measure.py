@@ -14,10 +14,11 @@ from qlearn.analysis.mixed_precision.logits import ChoiceLogits
 from qlearn.analysis.mixed_precision.resources import scale_owner
 from qlearn.errors import DataError, FallbackWarning, RecipeError
 from qlearn.graph.fuse import fuse_activations
+from qlearn.graph.ops import WEIGHTED_OPS
 from qlearn.numbers.qparams import QParams
 from qlearn.pipeline.calibrate import calibrate_many, calibration_sites
 from qlearn.pipeline.known import reason_for_float
-from qlearn.pipeline.quantize import WEIGHTED_OPS, quantize_model
+from qlearn.pipeline.quantize import quantize_model
 from qlearn.pipeline.recipe import Recipe
 from qlearn.pipeline.simulate import run_layer, to_codes, to_real
 from qlearn.progress import progress

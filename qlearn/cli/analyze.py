@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from qlearn.cli.document import print_json
-from qlearn.cli.options import MODEL_HELP, add_own, add_recipe
+from qlearn.cli.options import JSON_HELP, MODEL_HELP, add_own, add_recipe
 from qlearn.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_parser(commands: Commands) -> None:
     group.add_argument("--worst-first", action="store_true", help="the layer that does most harm itself at the top")
     group.add_argument("--alone", action="store_true", help="budget of each layer by itself, on float inputs")
     group.add_argument("--sensitivity", action="store_true", help="also quantize one layer at a time, and all but one")
-    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    group.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
 
 

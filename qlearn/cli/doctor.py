@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qlearn.cli.document import print_json
-from qlearn.cli.options import MODEL_HELP, add_own, add_recipe
+from qlearn.cli.options import JSON_HELP, MODEL_HELP, add_own, add_recipe
 from qlearn.errors import MissingDataError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_parser(commands: Commands) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--report", metavar="FILE.html", help="also write a report that needs no network")
     group.add_argument("--strict", action="store_true", help="exit with 1 if there are errors or warnings")
-    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    group.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
 
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "a zoo name (see `qlearn info`), a saved .qlearn file, or package.module:callable"
 
+JSON_HELP = "one JSON document on standard output; null for what is infinite, as the SQNR without any error"
+
 
 def add_recipe(parser: argparse.ArgumentParser, *, several: bool = False) -> argparse._ArgumentGroup:
     """Add the options of a recipe, `qlearn.cli.quantize.recipe_of` reads them; `several` granularities are rows."""

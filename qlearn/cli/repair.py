@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qlearn import __version__
 from qlearn.cli.document import print_json
-from qlearn.cli.options import MODEL_HELP, add_bits, add_own
+from qlearn.cli.options import JSON_HELP, MODEL_HELP, add_bits, add_own
 from qlearn.errors import MissingDataError, RecipeError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def add_parser(commands: Commands) -> None:
     )
     group.add_argument("--images", type=int, metavar="N", help="report on N pictures only")
     group.add_argument("--output", metavar="FILE", help="save the integer model of the best rung, see below")
-    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    group.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
 
 

@@ -33,7 +33,7 @@ _HOMES = {
     "LayerTable": "qlearn.analysis.layers",
     "ParetoFront": "qlearn.analysis.mixed_precision.search",
     "Preprocess": "qlearn.graph.preprocess",
-    "QATModel": "qlearn.pipeline.qat_model",
+    "QATModel": "qlearn.pipeline.qat.model",
     "QParams": "qlearn.numbers.qparams",
     "QuantizedModel": "qlearn.pipeline.simulate",
     "Recipe": "qlearn.pipeline.recipe",
@@ -60,7 +60,7 @@ _HOMES = {
     "check_scheme": "qlearn.testing",
     "compare_calibration_sets": "qlearn.analysis.calibration_data",
     "compare_calibrators": "qlearn.analysis.compare",
-    "convert": "qlearn.pipeline.qat_model",
+    "convert": "qlearn.pipeline.qat.model",
     "correct_bias": "qlearn.repair.correct_bias",
     "cross_layer_equalize": "qlearn.graph.equalize",
     "dead_channels": "qlearn.graph.dead",
@@ -88,10 +88,10 @@ _HOMES = {
     "measure_choices": "qlearn.analysis.mixed_precision.measure",
     "pareto_front": "qlearn.analysis.mixed_precision.search",
     "plugins": "qlearn.registry",
-    "prepare_qat": "qlearn.pipeline.qat",
+    "prepare_qat": "qlearn.pipeline.qat.prepare",
     "quantize": "qlearn.numbers.affine",
     "quantize_model": "qlearn.pipeline.quantize",
-    "reestimate_batch_norm": "qlearn.pipeline.qat",
+    "reestimate_batch_norm": "qlearn.pipeline.qat.prepare",
     "register": "qlearn.registry",
     "repair_ladder": "qlearn.analysis.ladder",
     "round_to_float16": "qlearn.graph.half",
@@ -167,8 +167,8 @@ if TYPE_CHECKING:
     from qlearn.pipeline.calibrate import CalibrationTable, calibrate, calibrate_many
     from qlearn.pipeline.checkpoint import load_checkpoint, save_checkpoint
     from qlearn.pipeline.distill import distill_pictures
-    from qlearn.pipeline.qat import prepare_qat, reestimate_batch_norm
-    from qlearn.pipeline.qat_model import QATModel, convert
+    from qlearn.pipeline.qat.model import QATModel, convert
+    from qlearn.pipeline.qat.prepare import prepare_qat, reestimate_batch_norm
     from qlearn.pipeline.quantize import quantize_model
     from qlearn.pipeline.recipe import LayerRecipe, Recipe, TensorRecipe
     from qlearn.pipeline.select import select_calibration_set

@@ -99,7 +99,8 @@ def html_report(diagnosis: Diagnosis) -> str:
     >>> page.startswith("<!DOCTYPE html>"), "No finding" in page, "http" in page
     (True, True, False)
     """
-    parts = [_findings(diagnosis)]
+    parts = [f"<p><b>Warning:</b> {html.escape(one)}.</p>" for one in diagnosis.warnings]
+    parts.append(_findings(diagnosis))
     if diagnosis.layers is not None:
         parts += [_figures(diagnosis, diagnosis.layers), _table(diagnosis.layers)]
     parts.append(_limits(diagnosis))

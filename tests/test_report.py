@@ -2,6 +2,7 @@
 
 import base64
 import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -92,6 +93,11 @@ def test_what_people_write_is_escaped():
     page = Page(html_report(Diagnosis(odd, 1, (finding,), (finding,), {"raw_pixels": odd})))
     assert "b" not in page.tags
     assert odd in "".join(page.text)
+
+
+def test_warnings_stand_above_the_findings(ill):
+    page = html_report(replace(ill, warnings=("learned & kept",)))
+    assert page.index("learned &amp; kept") < page.index("<h2>Findings")
 
 
 def test_a_page_for_every_kind_of_finding():

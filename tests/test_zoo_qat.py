@@ -6,7 +6,8 @@ import torch
 
 import qlearn as ql
 from qlearn.errors import MissingDataError, ModelFileError
-from qlearn.pipeline.qat import convert, prepare_qat
+from qlearn.pipeline.qat.model import convert
+from qlearn.pipeline.qat.prepare import prepare_qat
 from qlearn.zoo.bundled import parse_sums, read_asset_bytes
 from qlearn.zoo.qat import available_qat, find_qat, load_qat, packed_state, unpack_state
 

@@ -31,8 +31,9 @@ from tqdm import tqdm
 
 import qlearn as ql
 from qlearn.pipeline.checkpoint import load_checkpoint, save_checkpoint
-from qlearn.pipeline.qat import QATModel, convert, prepare_qat
-from qlearn.pipeline.qat_grids import LearnedGrid
+from qlearn.pipeline.qat.grids import LearnedGrid
+from qlearn.pipeline.qat.model import QATModel, convert
+from qlearn.pipeline.qat.prepare import prepare_qat
 from qlearn.zoo.load import find_entry, load_module
 from qlearn.zoo.pictures import cifar10_training
 from qlearn.zoo.qat import available_qat, find_qat, load_qat, packed_state

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qlearn.analysis.lockstep import EXACT_MOVES, reference_of, run_float, walk
+from qlearn.analysis.lockstep import EXACT_MOVES, reference_of, run_float, walk_all
 from qlearn.analysis.metrics import NoiseSums, decibels, finite
 from qlearn.analysis.partly import partly
 from qlearn.analysis.site_table import SiteTable
 from qlearn.analysis.text import aligned, db_text
-from qlearn.errors import DataError
 from qlearn.numbers.affine import dequantize
-from qlearn.pipeline.calibrate import input_of
 from qlearn.pipeline.simulate import run_layer, to_codes, to_real
-from qlearn.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -206,10 +203,9 @@ def error_budget(
     signals = dict.fromkeys((node.name for node in float_network.nodes), 0.0)
     powers = {node.name: dict.fromkeys((*PARTS, "whole"), 0.0) for node in float_network.nodes}
     images = 0
-    for batch in progress(batches, "budget", unit="batch"):
-        x = input_of(batch)
+    for x, steps in walk_all(quantized, float_network, batches, "budget"):
         images += len(x)
-        for step in walk(quantized, float_network, x):
+        for step in steps:
             name = step.node.name
             signals[name] += _power(step.float_output)
             for part, value in _parts(step, inherited=inherited):
@@ -218,8 +214,6 @@ def error_budget(
                 ends["all"] += NoiseSums.of(step.float_output, step.quantized_output)
                 for half, network in halves.items():
                     ends[half] += NoiseSums.of(step.float_output, network(x))
-    if images == 0:
-        raise DataError(f"{quantized.name}: no pictures to analyse with (an iterator that was already used up?)")
     rows = tuple(
         BudgetRow(
             node.name,

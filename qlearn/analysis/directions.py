@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from qlearn.errors import GraphError
+from qlearn.graph.ops import WEIGHTED_OPS
 from qlearn.numbers.affine import dequantize
-from qlearn.pipeline.quantize import WEIGHTED_OPS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,6 +10,7 @@ import numpy as np
 from qlearn.analysis.compare import Interval, paired_difference
 from qlearn.analysis.metrics import sqnr_db
 from qlearn.errors import DataError
+from qlearn.graph.equalize import unscaled_layers
 from qlearn.pipeline.observe import input_of
 from qlearn.progress import progress
 from qlearn.repair.steps import PER_CHANNEL, PER_TENSOR, STEPS, Stage, calibrated
@@ -74,11 +75,22 @@ class Ladder:
         Pictures to repair on (without labels), to report on.
     rungs : tuple of Rung
         The float network first.
+    not_equalized : tuple of str
+        Layers whose outputs no equalization can scale: `unscaled_layers`.
     """
 
     model: str
     images: tuple[int, int]
     rungs: tuple[Rung, ...]
+    not_equalized: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> Rung:
+        """The quantized rung whose logits have the highest SQNR, the first of equals: no labels are needed to choose.
+
+        Where the pictures reported on are also those to choose on, its figures are a little too good.
+        """
+        return max(self.rungs[1:], key=lambda rung: -np.inf if np.isnan(rung.sqnr_db) else rung.sqnr_db)
 
     def __str__(self) -> str:
         width = max(len(rung.name) for rung in self.rungs) + 2
@@ -94,12 +106,15 @@ class Ladder:
             name = "  " + rung.name if rung.granularity else rung.name
             shares = f"{rung.accuracy:>7.1%}  {rung.agreement:>9.1%}"
             lines.append(f"{name:<{width}}  {shares}  {noise:>9}  {difference}".rstrip())
+        if self.not_equalized:
+            lines.append(f"equalizing leaves the outputs of {', '.join(self.not_equalized)} as they are (factor 1)")
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON."""
         images = dict(zip(("repair", "evaluation"), self.images, strict=True))
-        return {"network": self.model, "images": images, "rungs": [rung.to_dict() for rung in self.rungs]}
+        rungs = [rung.to_dict() for rung in self.rungs]
+        return {"network": self.model, "images": images, "rungs": rungs, "not_equalized": list(self.not_equalized)}
 
 
 def repair_ladder(
@@ -109,6 +124,7 @@ def repair_ladder(
     calibration: Iterable[Any],
     evaluation: Iterable[Any],
     rungs: Mapping[str, Sequence[tuple[str, ...]]] | None = None,
+    keep: str = "last",
 ) -> tuple[Ladder, Stage]:
     """Repair a network step by step, and measure every rung on the same pictures.
 
@@ -124,21 +140,25 @@ def repair_ladder(
         What is reported on; iterated over once.
     rungs : mapping of granularity to sequences of steps, optional
         Names from `STEPS`; `PER_TENSOR` and `PER_CHANNEL` if not given.
+    keep : {"last", "best"}
+        Which rung to return: the last, or that of `Ladder.best`.
 
     Returns
     -------
     Ladder
     Stage
-        The last rung, to run or save: ``stage.quantized.to_integer()``.
+        The rung that was to be kept, to run or save: ``stage.quantized.to_integer()``.
 
     Raises
     ------
     DataError
-        If there are no labels, no recipes, or a step that is not in `STEPS`.
+        If there are no labels, no recipes, a step that is not in `STEPS`, or `keep` is neither of its words.
     """
     wanted = rungs or {"per_tensor": PER_TENSOR, "per_channel": PER_CHANNEL}
     paths = [(granularity, tuple(steps)) for granularity in recipes for steps in wanted[granularity]]
     _check(paths)
+    if keep not in ("last", "best"):
+        raise DataError(f"keep must be 'last' or 'best', got {keep!r}")
     done: dict[tuple[str, tuple[str, ...]], Stage] = {}
     for path in progress(paths, "repair", unit="rung"):
         _stage(done, model, recipes[path[0]], path, calibration)
@@ -146,7 +166,9 @@ def repair_ladder(
     measured = [_measured(path, found, logits[0], labels) for path, found in zip(paths, logits[1:], strict=True)]
     first = Rung("", (), float(_is_right(logits[0], labels).mean()), 1.0, float("inf"), None)
     count = sum(len(input_of(batch)) for batch in calibration)
-    return Ladder(model.name, (count, len(labels)), (first, *measured)), done[paths[-1]]
+    left = unscaled_layers(model) if any("equalized" in step for _, steps in paths for step in steps) else ()
+    ladder = Ladder(model.name, (count, len(labels)), (first, *measured), left)
+    return ladder, done[paths[-1] if keep == "last" else (ladder.best.granularity, ladder.best.steps)]
 
 
 def _check(paths: Sequence[tuple[str, tuple[str, ...]]]) -> None:

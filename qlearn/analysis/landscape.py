@@ -13,9 +13,9 @@ from qlearn.analysis.directions import Weights, difference, directions, moved, p
 from qlearn.analysis.metrics import finite
 from qlearn.errors import DataError, GraphError
 from qlearn.graph.fuse import fuse_activations
+from qlearn.graph.ops import WEIGHTED_OPS
 from qlearn.numbers.affine import fake_quantize
 from qlearn.pipeline.calibrate import input_of
-from qlearn.pipeline.quantize import WEIGHTED_OPS
 from qlearn.pipeline.weights import weight_qparams
 from qlearn.progress import progress
 

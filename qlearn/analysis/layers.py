@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.analysis.code_use import CodeUse, WeightUse, code_counts
-from qlearn.analysis.lockstep import reference_of, walk
+from qlearn.analysis.lockstep import reference_of, walk_all
 from qlearn.analysis.metrics import NoiseSums, finite
 from qlearn.analysis.site_table import SiteTable
 from qlearn.analysis.text import aligned, db_text
-from qlearn.errors import DataError
-from qlearn.pipeline.calibrate import input_of
-from qlearn.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -206,13 +203,10 @@ def analyze(quantized: QuantizedModel, batches: Iterable[Any], *, reference: Flo
     float_network = reference_of(quantized, reference)
     sites = [_Site.of(layer) for layer in quantized.layers]
     images = 0
-    for batch in progress(batches, "analyze", unit="batch"):
-        x = input_of(batch)
-        for site, step in zip(sites, walk(quantized, float_network, x), strict=True):
+    for x, steps in walk_all(quantized, float_network, batches, "analyze"):
+        for site, step in zip(sites, steps, strict=True):
             site.see(step)
         images += len(x)
-    if images == 0:
-        raise DataError(f"{quantized.name}: no pictures to analyse with (an iterator that was already used up?)")
     rows = tuple(
         site.row(layer, reference_node.params.get("weight"))
         for site, layer, reference_node in zip(sites, quantized.layers, float_network.nodes, strict=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qlearn.errors import GraphError
+from qlearn.errors import DataError, GraphError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.ops import FLOAT_OPS
+from qlearn.pipeline.calibrate import input_of
 from qlearn.pipeline.simulate import QuantizedModel, run_layer, to_codes, to_real
+from qlearn.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
@@ -95,6 +97,25 @@ def reference_of(quantized: QuantizedModel, reference: FloatModel | None) -> Flo
             "compare with the float network that was quantized, or one with the same layers (batch norms folded)"
         )
     return fused
+
+
+def walk_all(
+    quantized: QuantizedModel, reference: FloatModel, batches: Iterable[Any], what: str
+) -> Iterator[tuple[Tensor, Iterator[Step]]]:
+    """Yield for every batch its pictures and the `walk` over them; `what` is for the progress bar.
+
+    Raises
+    ------
+    DataError
+        At the end, if there were no pictures.
+    """
+    images = 0
+    for batch in progress(batches, what, unit="batch"):
+        x = input_of(batch)
+        images += len(x)
+        yield x, walk(quantized, reference, x)
+    if images == 0:
+        raise DataError(f"{quantized.name}: no pictures to analyse with (an iterator that was already used up?)")
 
 
 def walk(quantized: QuantizedModel, reference: FloatModel, x: Tensor) -> Iterator[Step]:

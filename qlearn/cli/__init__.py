@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from qlearn import __version__
-from qlearn.cli import analyze, doctor, mixed, repair_options
-from qlearn.cli.options import MODEL_HELP, add_own
+from qlearn.cli import analyze, doctor, mixed, repair
+from qlearn.cli.options import JSON_HELP, MODEL_HELP, add_bits, add_granularity, add_own, add_recipe
 from qlearn.errors import QLearnError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     analyze.add_parser(commands)
     doctor.add_parser(commands)
     mixed.add_parser(commands)
-    repair_options.add_parser(commands)
+    repair.add_parser(commands)
     _add_export(commands)
     _add_info(commands)
     _add_plugins(commands)
@@ -73,31 +73,14 @@ def _add_quantize(commands: Commands) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
-    granularities = ("per_tensor", "per_channel", "float")
-    group = parser.add_argument_group("recipe")
-    group.add_argument(
-        "--weights", nargs="+", choices=granularities, default=["per_channel"], help="one row each; float keeps them"
-    )
-    group.add_argument("--weight-scheme", default="symmetric_restricted", metavar="NAME", help="scheme of the weights")
-    group.add_argument("--weight-bits", type=int, default=8, metavar="N", help="2 to 16")
-    group.add_argument("--activation-scheme", default="affine", metavar="NAME", help="scheme of the activations")
-    group.add_argument("--activation-bits", type=int, default=8, metavar="N", help="2 to 16")
-    group.add_argument("--calibrator", default="mse", metavar="NAME", help="see `qlearn plugins`")
-    group.add_argument(
-        "--set",
-        dest="settings",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="of the calibrator: percent=99.9",
-    )
+    group = add_recipe(parser, several=True)
     group.add_argument("--policy", choices=("fixed", "float32"), default="fixed", help="how sums come back to 8 bits")
     group.add_argument("--strict", action="store_true", help="refuse layers that would stay in float")
     add_own(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--images", type=int, metavar="N", help="evaluate on N pictures only")
     group.add_argument("--output", metavar="FILE", help="save the integer model (of the last --weights)")
-    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    group.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=_run_quantize)
 
 
@@ -111,6 +94,7 @@ def _add_compare(commands: Commands) -> None:
     )
     parser.add_argument("model", metavar="MODEL", help=MODEL_HELP)
     group = parser.add_argument_group("recipe")
+    add_granularity(group)
     group.add_argument(
         "--calibrators",
         nargs="+",
@@ -118,17 +102,11 @@ def _add_compare(commands: Commands) -> None:
         default=CALIBRATORS,
         help="the first is the baseline",
     )
-    group.add_argument(
-        "--weights", choices=("per_tensor", "per_channel", "float"), default="per_channel", help="float keeps them"
-    )
-    group.add_argument("--weight-scheme", default="symmetric_restricted", metavar="NAME", help="scheme of the weights")
-    group.add_argument("--weight-bits", type=int, default=8, metavar="N", help="2 to 16")
-    group.add_argument("--activation-scheme", default="affine", metavar="NAME", help="scheme of the activations")
-    group.add_argument("--activation-bits", type=int, default=8, metavar="N", help="2 to 16")
+    add_bits(group)
     add_own(parser)
     group = parser.add_argument_group("output")
     group.add_argument("--images", type=int, metavar="N", help="evaluate on N pictures only")
-    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    group.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=_run_compare)
 
 
@@ -141,7 +119,7 @@ def _add_export(commands: Commands) -> None:
     parser.add_argument("model", metavar="MODEL.qlearn", help="what `qlearn quantize --output` has saved")
     parser.add_argument("file", metavar="FILE", help="what to write; .onnx or .tflite decides for whom")
     parser.add_argument("--integers", action="store_true", help=".onnx: uint8 codes at both ends, not real numbers")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=_run_export)
 
 
@@ -150,7 +128,7 @@ def _add_info(commands: Commands) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help=f"{MODEL_HELP}; without it, the zoo")
     parser.add_argument("--checkpoint", metavar="FILE", help="safetensors file for package.module:callable")
     parser.add_argument("--preprocess", metavar="RULE", help="as for quantize: gives the size of the input")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=_run_info)
 
 
@@ -158,7 +136,7 @@ def _add_plugins(commands: Commands) -> None:
     parser = commands.add_parser(
         "plugins", help="list calibrators, schemes and engines, and plugins that failed to load"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.add_argument("--names", action="store_true", help="names only, one a line")
     parser.add_argument("--kind", choices=("calibrator", "scheme", "engine"), help="only these")
     origin = parser.add_mutually_exclusive_group()
@@ -177,9 +155,7 @@ def _add_plugin_actions(actions: Commands) -> None:
         description="Check a calibrator or a scheme against the rules that all of them keep. Exit with 1 if one fails.",
     )
     check.add_argument("name", metavar="NAME", help="as in `qlearn plugins`, or distribution:name")
-    check.add_argument(
-        "--json", action="store_true", default=argparse.SUPPRESS, help="one JSON document on standard output"
-    )
+    check.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=JSON_HELP)
     check.set_defaults(run=_run_check)
     new = actions.add_parser(
         "new",
@@ -198,7 +174,7 @@ def _add_fetch(commands: Commands) -> None:
     parser = commands.add_parser("fetch", help="fetch the weights of a known network once, with checksum")
     parser.add_argument("name", metavar="NAME", nargs="?", help="which; without it, the list")
     parser.add_argument("--folder", metavar="FOLDER", help="where to; if not given, the user's cache")
-    parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=_run_fetch)
 
 

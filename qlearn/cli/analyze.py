@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
-from qlearn.cli.options import MODEL_HELP, add_own, add_recipe
+from qlearn.cli.document import print_json
+from qlearn.cli.options import JSON_HELP, MODEL_HELP, add_own, add_recipe
 from qlearn.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_parser(commands: Commands) -> None:
     group.add_argument("--worst-first", action="store_true", help="the layer that does most harm itself at the top")
     group.add_argument("--alone", action="store_true", help="budget of each layer by itself, on float inputs")
     group.add_argument("--sensitivity", action="store_true", help="also quantize one layer at a time, and all but one")
-    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    group.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
 
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sensitivity:
         parts["sensitivity"] = sensitivity(quantized, pictures)
     if arguments.json:
-        print(json.dumps({name: part.to_dict() for name, part in parts.items()}, indent=2))
+        print_json({name: part.to_dict() for name, part in parts.items()})
     else:
         print("\n\n".join(map(str, parts.values())))
     return 0

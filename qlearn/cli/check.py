@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from qlearn import __version__
+from qlearn.cli.document import print_json
 from qlearn.errors import PluginError, UnknownCalibratorError, UnknownSchemeError
 from qlearn.registry import default_registry
 from qlearn.testing import check_calibrator, check_scheme
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     ok = all(report.ok for report in reports)
     if arguments.json:
         found = [report.to_dict() for report in reports]
-        print(json.dumps({"schema": SCHEMA_VERSION, "qlearn": __version__, "ok": ok, "reports": found}, indent=2))
+        print_json({"schema": SCHEMA_VERSION, "qlearn": __version__, "ok": ok, "reports": found})
     else:
         print("\n\n".join(str(report) for report in reports))
     return 0 if ok else 1

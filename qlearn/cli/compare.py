@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qlearn.analysis.compare import compare_calibrators
+from qlearn.cli.document import print_json
 from qlearn.cli.sources import open_data, open_model, parse_preprocess, parse_setting
 from qlearn.errors import RecipeError
 from qlearn.graph.fold import fold_batch_norm
@@ -50,7 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
         evaluation=data.evaluation,
         selection=data.selection,
     )
-    print(json.dumps(comparison.to_dict(), indent=2) if arguments.json else comparison)
+    if arguments.json:
+        print_json(comparison.to_dict())
+    else:
+        print(comparison)
     return 0
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qlearn.cli.options import MODEL_HELP, add_own, add_recipe
+from qlearn.cli.document import print_json
+from qlearn.cli.options import JSON_HELP, MODEL_HELP, add_own, add_recipe
 from qlearn.errors import MissingDataError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def add_parser(commands: Commands) -> None:
     group = parser.add_argument_group("output")
     group.add_argument("--report", metavar="FILE.html", help="also write a report that needs no network")
     group.add_argument("--strict", action="store_true", help="exit with 1 if there are errors or warnings")
-    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    group.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
 
 
@@ -51,7 +51,10 @@ def run(arguments: argparse.Namespace) -> int:
         from qlearn.report import write_report
 
         write_report(diagnosis, arguments.report)
-    print(json.dumps(diagnosis.to_dict(), indent=2, allow_nan=False) if arguments.json else diagnosis)
+    if arguments.json:
+        print_json(diagnosis.to_dict())
+    else:
+        print(diagnosis)
     serious = any(finding.severity != "note" for finding in diagnosis)
     return int(arguments.strict and serious)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qlearn.cli.document import print_json
 from qlearn.errors import ExportError
 from qlearn.integer.model import IntegerModel
 
@@ -39,7 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
         "layers": len(model.layers),
         "bytes": target.stat().st_size,
     }
-    print(json.dumps(record, indent=2) if arguments.json else _text(record))
+    if arguments.json:
+        print_json(record)
+    else:
+        print(_text(record))
     return 0
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+from qlearn.cli.document import print_json
 from qlearn.zoo.fetch import REMOTE, fetch
 
 if TYPE_CHECKING:
@@ -19,8 +19,14 @@ def run(arguments: argparse.Namespace) -> int:
             for name, remote in sorted(REMOTE.items())
         ]
         lines = [f"{n:<18} {remote.size / 1e6:5.1f} MB  {remote.address}" for n, remote in sorted(REMOTE.items())]
-        print(json.dumps(records, indent=2) if arguments.json else "\n".join(lines))
+        if arguments.json:
+            print_json(records)
+        else:
+            print("\n".join(lines))
         return 0
     path = fetch(arguments.name, arguments.folder)
-    print(json.dumps({"name": arguments.name, "path": str(path)}) if arguments.json else f"{arguments.name}: {path}")
+    if arguments.json:
+        print_json({"name": arguments.name, "path": str(path)})
+    else:
+        print(f"{arguments.name}: {path}")
     return 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from qlearn.cli.document import print_json
 from qlearn.cli.sources import open_model, parse_preprocess
 from qlearn.integer.model import IntegerModel
 from qlearn.zoo.load import available
@@ -20,11 +20,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.model is None:
         records = [{"name": entry.name, "summary": entry.summary, "origin": entry.origin} for entry in available()]
         lines = [f"{record['name']:<18} {record['summary']} ({record['origin']})" for record in records]
-        print(json.dumps(records, indent=2) if arguments.json else "\n".join(lines))
+        if arguments.json:
+            print_json(records)
+        else:
+            print("\n".join(lines))
         return 0
     model = open_model(arguments.model, arguments.checkpoint, parse_preprocess(arguments.preprocess))
     description = describe(model)
-    print(json.dumps(description, indent=2) if arguments.json else _text(description))
+    if arguments.json:
+        print_json(description)
+    else:
+        print(_text(description))
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from qlearn.cli.options import MODEL_HELP, add_own
+from qlearn.cli.options import JSON_HELP, MODEL_HELP, add_own
 
 if TYPE_CHECKING:
     from qlearn.cli.options import Commands
@@ -49,7 +49,7 @@ def add_parser(commands: Commands) -> None:
     group.add_argument("--workers", type=int, default=1, metavar="N", help="networks evaluated at the same time")
     group.add_argument("--policy", choices=("fixed", "float32"), default="fixed", help="of the model saved")
     group.add_argument("--output", metavar="FILE", help="save the first search's integer model for the last budget")
-    group.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    group.add_argument("--json", action="store_true", help=JSON_HELP)
     parser.set_defaults(run=run)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 import time
 from dataclasses import replace
@@ -22,7 +20,11 @@ from qlearn.analysis.mixed_precision import (
     weight_bytes,
     with_choices,
 )
+from qlearn.analysis.mixed_precision.choices import options_of
+from qlearn.analysis.mixed_precision.measure import offered_choices
+from qlearn.analysis.mixed_precision.search import check_budget
 from qlearn.analysis.mixed_precision.study import Candidate, MixedRow, compare_mixed, uniform_choices
+from qlearn.cli.document import print_json
 from qlearn.cli.sources import open_data, open_model, parse_preprocess
 from qlearn.errors import MissingDataError, RecipeError
 from qlearn.graph.fold import fold_batch_norm
@@ -45,24 +47,19 @@ _PREFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "KiB": 2**10, "MiB": 2**
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, search, compare, print, save."""
+    check(arguments)
     preprocess = parse_preprocess(arguments.preprocess)
-    if arguments.output is not None and not Path(arguments.output).absolute().parent.is_dir():
-        raise MissingDataError(f"--output {arguments.output}: its folder does not exist")
-    if arguments.workers < 1:
-        raise RecipeError(f"--workers must be at least 1, got {arguments.workers}")
-    for budget in arguments.budget:
-        parse_budget(budget)  # a wrong one fails here, before the long work
     model = open_model(arguments.model, arguments.checkpoint, preprocess)
     if isinstance(model, IntegerModel):
         raise RecipeError(f"{arguments.model} is quantized already: mixed needs the float network")
+    model, recipe = fold_batch_norm(model), Recipe()
+    resource = (weight_bytes if arguments.resource == "bytes" else bit_operations)(model, recipe)
+    check_budgets(model, recipe, resource, arguments)  # before the long work
     data = open_data(arguments, preprocess or model.preprocess)
     if arguments.images is not None:
         data = replace(data, evaluation=data.evaluation.subset(arguments.images))
-    model, recipe = fold_batch_norm(model), Recipe()
     costs, details = measured(model, recipe, data, arguments)
-    resource = (weight_bytes if arguments.resource == "bytes" else bit_operations)(model, recipe)
     rows = searched(costs, resource, arguments)
-    front = pareto_front(next(iter(costs.values())), resource) if arguments.pareto else None
     floating, table = compare_mixed(
         model, recipe, rows, calibration=data.calibration, evaluation=data.evaluation, workers=arguments.workers
     )
@@ -78,13 +75,45 @@ def run(arguments: argparse.Namespace) -> int:
         "rows": [row.to_dict() for row in table],
         "costs": {measure: listed(mine) for measure, mine in costs.items()},
         **details,
+        **front_of(costs, resource, arguments),
     }  # fmt: skip
-    if front is not None:
-        document["front"] = {"points": len(front), "shown": [one.to_dict() for one in front.thinned(25)]}
     if arguments.output is not None:
         save(model, recipe, rows, data, arguments)
-    print(json.dumps(finite(document), indent=1, allow_nan=False) if arguments.json else text(document, table))
+    if arguments.json:
+        print_json(document)
+    else:
+        print(text(document, table))
     return 0
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Refuse options that could only fail after the long work."""
+    if arguments.output is not None and not Path(arguments.output).absolute().parent.is_dir():
+        raise MissingDataError(f"--output {arguments.output}: its folder does not exist")
+    if arguments.workers < 1:
+        raise RecipeError(f"--workers must be at least 1, got {arguments.workers}")
+    if "hessian" in arguments.measure and arguments.activation_bits:
+        raise RecipeError("measure 'hessian' is about weights: leave --activation-bits out, or measure by kl or sqnr")
+    for budget in arguments.budget:
+        parse_budget(budget)
+
+
+def check_budgets(model: FloatModel, recipe: Recipe, resource: Resource, arguments: argparse.Namespace) -> None:
+    """Refuse a budget below what the fewest bits take."""
+    offered = offered_choices(
+        model, recipe, weight_bits=arguments.weight_bits, activation_bits=arguments.activation_bits
+    )
+    options = options_of(offered)
+    for bits, number in map(parse_budget, arguments.budget):
+        check_budget(options, resource, number if bits is None else resource.usage(uniform_choices(offered, bits)))
+
+
+def front_of(costs: Mapping[str, Costs], resource: Resource, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the Pareto front of the first measure as a part of the document, if it was asked for."""
+    if not arguments.pareto:
+        return {}
+    front = pareto_front(next(iter(costs.values())), resource)
+    return {"front": {"points": len(front), "shown": [one.to_dict() for one in front.thinned(25)]}}
 
 
 def measured(
@@ -101,10 +130,6 @@ def measured(
         costs = {measure: found.costs(measure) for measure in arguments.measure if measure != "hessian"}
         details["sqnr_db"] = listed({choice: round(found.sqnr_db(choice), 2) for choice in found.logits})
     if "hessian" in arguments.measure:
-        if arguments.activation_bits:
-            raise RecipeError(
-                "measure 'hessian' is about weights: leave --activation-bits out, or measure by kl or sqnr"
-            )
         traces = hessian_traces(model, pictures, vectors=arguments.vectors, seed=arguments.seed)
         costs["hessian"] = hessian_costs(model, recipe, traces, weight_bits=arguments.weight_bits)
         details["traces"] = {
@@ -174,21 +199,6 @@ def listed(numbers: Mapping[Choice, float]) -> dict[str, dict[str, dict[str, flo
     for choice, number in numbers.items():
         tree.setdefault(choice.layer, {}).setdefault(choice.tensor, {})[str(choice.bits)] = number
     return tree
-
-
-def finite(value: Any) -> Any:
-    """Return the document with null for Inf and NaN, which JSON does not have: a lossless choice has an SQNR of Inf.
-
-    Examples
-    --------
-    >>> finite({"sqnr_db": [math.inf, 3.5]})
-    {'sqnr_db': [None, 3.5]}
-    """
-    if isinstance(value, dict):
-        return {key: finite(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def text(document: Mapping[str, Any], table: Sequence[MixedRow]) -> str:

@@ -11,17 +11,15 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "a zoo name (see `qlearn info`), a saved .qlearn file, or package.module:callable"
 
+JSON_HELP = "one JSON document on standard output; null for what is infinite, as the SQNR without any error"
 
-def add_recipe(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Add the options of a recipe with one granularity; `qlearn.cli.quantize.recipe_of` reads them."""
+
+def add_recipe(parser: argparse.ArgumentParser, *, several: bool = False) -> argparse._ArgumentGroup:
+    """Add the options of a recipe, `qlearn.cli.quantize.recipe_of` reads them; `several` granularities are rows."""
     group = parser.add_argument_group("recipe")
-    granularities = ("per_tensor", "per_channel", "float")
-    group.add_argument("--weights", choices=granularities, default="per_channel", help="float keeps them")
-    group.add_argument("--weight-scheme", default="symmetric_restricted", metavar="NAME", help="scheme of the weights")
-    group.add_argument("--weight-bits", type=int, default=8, metavar="N", help="2 to 16")
-    group.add_argument("--activation-scheme", default="affine", metavar="NAME", help="scheme of the activations")
-    group.add_argument("--activation-bits", type=int, default=8, metavar="N", help="2 to 16")
-    group.add_argument("--calibrator", default="mse", metavar="NAME", help="see `qlearn plugins`")
+    add_granularity(group, several=several)
+    add_bits(group)
+    group.add_argument("--calibrator", default="mse", metavar="NAME", help="of the activations, see `qlearn plugins`")
     group.add_argument(
         "--set",
         dest="settings",
@@ -31,6 +29,25 @@ def add_recipe(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="of the calibrator: percent=99.9",
     )
     return group
+
+
+def add_granularity(group: argparse._ArgumentGroup, *, several: bool = False) -> None:
+    """Add ``--weights``."""
+    choices = ("per_tensor", "per_channel", "float")
+    if several:
+        group.add_argument(
+            "--weights", nargs="+", choices=choices, default=["per_channel"], help="one row each; float keeps them"
+        )
+    else:
+        group.add_argument("--weights", choices=choices, default="per_channel", help="float keeps them")
+
+
+def add_bits(group: argparse._ArgumentGroup) -> None:
+    """Add scheme and bits of weights and activations."""
+    group.add_argument("--weight-scheme", default="symmetric_restricted", metavar="NAME", help="scheme of the weights")
+    group.add_argument("--weight-bits", type=int, default=8, metavar="N", help="2 to 16")
+    group.add_argument("--activation-scheme", default="affine", metavar="NAME", help="scheme of the activations")
+    group.add_argument("--activation-bits", type=int, default=8, metavar="N", help="2 to 16")
 
 
 def add_own(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qlearn.cli.document import print_json
 from qlearn.registry import plugins
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ def run(arguments: argparse.Namespace) -> int:
     shown = table.select(kind=arguments.kind, builtin=builtin)
     if arguments.names:
         print("\n".join(row.name for row in shown.rows))
+    elif arguments.json:
+        print_json(shown.to_dict())
     else:
-        print(shown.to_json() if arguments.json else shown)
+        print(shown)
     return int(arguments.strict and bool(table.failures))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qlearn.analysis.evaluate import Evaluation, evaluate, logits_of
+from qlearn.cli.document import print_json
 from qlearn.cli.sources import open_data, open_model, parse_preprocess, parse_setting
 from qlearn.errors import MissingDataError, RecipeError
 from qlearn.graph.fold import fold_batch_norm
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         rows = list(_rows(model, data, arguments))
     if arguments.json:
-        print(json.dumps({"model": model.name, "rows": [row.to_dict() for row in rows]}, indent=2))
+        print_json({"model": model.name, "rows": [row.to_dict() for row in rows]})
     else:
         print(table(rows))
     return 0

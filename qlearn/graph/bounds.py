@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from qlearn.graph.channels import MOVES
-from qlearn.graph.ops import FLOAT_OPS, channel_axis
+from qlearn.graph.ops import FLOAT_OPS, channel_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,8 +37,7 @@ class Bounds:
 
     def per_channel(self) -> Bounds:
         """Return one row per channel, shape (C, positions)."""
-        axis = channel_axis(self.low.ndim) % self.low.ndim
-        return Bounds(*(bound.movedim(axis, 0).flatten(1) for bound in (self.low, self.high)))
+        return Bounds(channel_rows(self.low), channel_rows(self.high))
 
 
 def value_bounds(model: FloatModel) -> dict[str, Bounds]:

@@ -11,14 +11,13 @@ from torch import Tensor
 from qlearn.graph.bounds import Bounds, value_bounds
 from qlearn.graph.constants import border_error, by_input, moved_into_bias
 from qlearn.graph.fuse import fuse_activations
-from qlearn.graph.ops import along_channels
+from qlearn.graph.ops import WEIGHTED_OPS, along_channels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qlearn.graph.model import FloatModel, Node
 
-WEIGHTED = ("conv2d", "linear")
 TOLERANCE = 1e-6
 """A channel is dead where no picture moves it by more than this share of its own value: less than float32 resolves."""
 
@@ -84,7 +83,7 @@ def dead_channels(model: FloatModel) -> dict[str, dict[int, float]]:
     for node in fused.nodes:
         rows = bounds[node.name].per_channel()
         still = torch.nonzero(_still(rows)).flatten().tolist()
-        if still and node.op in (*WEIGHTED, "add"):
+        if still and node.op in (*WEIGHTED_OPS, "add"):
             found[node.name] = {channel: float(_inside(rows)[channel]) for channel in still}
     return found
 
@@ -98,7 +97,9 @@ def dead_inputs(model: FloatModel) -> list[DeadInput]:
         Batch norms folded.
     """
     bounds = value_bounds(model)
-    return [one for node in model.nodes if node.op in WEIGHTED for one in _dead_inputs_of(node, bounds[node.inputs[0]])]
+    return [
+        one for node in model.nodes if node.op in WEIGHTED_OPS for one in _dead_inputs_of(node, bounds[node.inputs[0]])
+    ]
 
 
 def zero_dead_inputs(model: FloatModel, *, at_borders: bool = False) -> FloatModel:

@@ -12,11 +12,10 @@ from qlearn.errors import GraphError
 from qlearn.graph.channels import FIXED, ChannelClasses, channel_classes
 from qlearn.graph.constants import by_input
 from qlearn.graph.fold import OutputStatistics
+from qlearn.graph.ops import WEIGHTED_OPS
 
 if TYPE_CHECKING:
     from qlearn.graph.model import FloatModel, Node
-
-WEIGHTED = ("conv2d", "linear")
 
 
 def cross_layer_equalize(model: FloatModel, *, sweeps: int = 50, tolerance: float = 1e-3) -> FloatModel:
@@ -80,12 +79,45 @@ def cross_layer_equalize(model: FloatModel, *, sweeps: int = 50, tolerance: floa
     return scale_channels(model, equalizing_factors(model, sweeps=sweeps, tolerance=tolerance))
 
 
+def unscaled_layers(model: FloatModel) -> tuple[str, ...]:
+    """Return the convolutions and linear layers inside a network that write no channel an equalization can scale.
+
+    Something behind them keeps the factor 1 (a table of sigmoid or SiLU, a product, a layer in float), so their ranges
+    stay as they are. Layers that write the network's output are left out: nothing could be done there.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from qlearn.graph.trace import trace
+    >>> layers = nn.Conv2d(1, 2, 1), nn.SiLU(), nn.Conv2d(2, 3, 1), nn.ReLU(), nn.Conv2d(3, 1, 1)
+    >>> unscaled_layers(trace(nn.Sequential(*layers), torch.zeros(1, 1, 4, 4)))
+    ('0',)
+    """
+    classes = channel_classes(model)
+    weighted = [node.name for node in model.nodes if node.op in WEIGHTED_OPS]
+    read = {name for node in model.nodes for name in node.inputs}
+    inside = [name for name in weighted if name in read and name not in _before_output(model)]
+    return tuple(name for name in inside if bool((classes.writes[name] <= FIXED).all()))
+
+
+def _before_output(model: FloatModel) -> set[str]:
+    """The nodes that reach the output without another convolution or linear layer in between."""
+    nodes = {node.name: node for node in model.nodes}
+    reached, left = set(), [model.output]
+    while left:
+        name = left.pop()
+        if name not in reached:
+            reached.add(name)
+            left.extend(() if nodes[name].op in WEIGHTED_OPS else nodes[name].inputs)
+    return reached
+
+
 def equalizing_factors(model: FloatModel, *, sweeps: int = 50, tolerance: float = 1e-3) -> Tensor:
     """Return the factor of every class of `channel_classes`, float64, as `cross_layer_equalize` applies them."""
     if sweeps < 1 or tolerance <= 0:
         raise GraphError(f"sweeps and tolerance must be positive, got {sweeps} and {tolerance}")
     classes = channel_classes(model)
-    layers = [_WeightRanges(node, classes) for node in model.nodes if node.op in WEIGHTED]
+    layers = [_WeightRanges(node, classes) for node in model.nodes if node.op in WEIGHTED_OPS]
     turns = [(members, [layer for layer in layers if layer.touches(members)]) for members in _turns(layers)]
     factors = torch.ones(classes.count, dtype=torch.float64)
     for _ in range(sweeps):
@@ -125,7 +157,7 @@ def weight_ranges(model: FloatModel) -> dict[str, Tensor]:
 
     What equalization makes alike; a figure of it before and after shows what was gained.
     """
-    layers = [node for node in model.nodes if node.op in WEIGHTED]
+    layers = [node for node in model.nodes if node.op in WEIGHTED_OPS]
     return {node.name: node.params["weight"].abs().flatten(1).amax(dim=1) for node in layers}
 
 
@@ -184,7 +216,7 @@ def _scaled(node: Node, classes: ChannelClasses, factors: Tensor) -> Node:
     written = factors[classes.outputs[node.name]]
     if node.attrs.get("clamp") is not None:
         node = node.with_attrs(clamp=tuple(_scaled_limit(limit, written) for limit in node.attrs["clamp"]))
-    if node.op not in WEIGHTED:
+    if node.op not in WEIGHTED_OPS:
         return node
     weight = node.params["weight"].double()
     read = by_input(node, factors[classes.reads[node.name]])

@@ -13,14 +13,13 @@ from torch import Tensor
 from qlearn.graph.channels import site_shapes
 from qlearn.graph.constants import border_error, moved_into_bias
 from qlearn.graph.fold import OutputStatistics
-from qlearn.graph.ops import FLOAT_OPS, along_channels
+from qlearn.graph.ops import FLOAT_OPS, WEIGHTED_OPS, along_channels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from qlearn.graph.model import FloatModel, Node
 
-WEIGHTED = ("conv2d", "linear")
 CARRIERS = frozenset({"pad", "max_pool2d", "avg_pool2d", "global_avg_pool", "mean", "flatten"})
 """Operations behind which a constant is still that constant, but for padded zeros."""
 
@@ -117,7 +116,7 @@ def high_biases(model: FloatModel, *, sigmas: float = 3.0) -> list[HighBias]:
 
 def _amounts(model: FloatModel, node: Node, sigmas: float) -> Tensor | None:
     """C of every channel; None where nothing can be absorbed."""
-    clamp = _clamp_after(model, node.name) if "bn" in node.attrs and node.op in WEIGHTED else None
+    clamp = _clamp_after(model, node.name) if "bn" in node.attrs and node.op in WEIGHTED_OPS else None
     if clamp is None:
         return None
     low, high = model.node(clamp).attrs["clamp"]
@@ -155,7 +154,7 @@ def _followed(model: FloatModel, site: str, x: Tensor) -> Iterator[tuple[Node, T
     for node in model.nodes:
         if site not in node.inputs:
             continue
-        if node.op in WEIGHTED:
+        if node.op in WEIGHTED_OPS:
             yield node, x
         elif node.op in CARRIERS:
             yield from _followed(model, node.name, FLOAT_OPS[node.op](node, [x]))

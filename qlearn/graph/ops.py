@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Padding = tuple[int, int, int, int]
 """Rows or columns of zeros: (top, bottom, left, right)."""
 
+WEIGHTED_OPS = ("conv2d", "linear")
+"""Operations with a weight that is multiplied with what they read."""
+
 
 def conv2d(node: Node, inputs: Sequence[Tensor]) -> Tensor:
     """Convolution with any stride, padding, dilation and groups."""
@@ -180,6 +183,19 @@ def pad_spatial(x: Tensor, padding: Padding) -> Tensor:
 def channel_axis(ndim: int) -> int:
     """Return the axis of the channels: 1 of (N, C, H, W), the last of (N, C) and (N, L, C)."""
     return 1 if ndim == 4 else -1
+
+
+def channel_rows(value: Tensor) -> Tensor:
+    """Lay a value out as one row per channel, shape (C, everything else), whatever its layout.
+
+    Examples
+    --------
+    >>> channel_rows(torch.arange(8).reshape(1, 2, 2, 2)).tolist()
+    [[0, 1, 2, 3], [4, 5, 6, 7]]
+    >>> channel_rows(torch.tensor([[1, 2], [3, 4]])).tolist()
+    [[1, 3], [2, 4]]
+    """
+    return value.movedim(channel_axis(value.ndim), 0).flatten(1)
 
 
 def along_channels(values: Tensor, ndim: int) -> Tensor:

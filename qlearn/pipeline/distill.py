@@ -13,7 +13,7 @@ from qlearn.calibrators.base import checked_number
 from qlearn.errors import CalibrationError, GraphError
 from qlearn.graph.bounds import value_bounds
 from qlearn.graph.model import FloatModel
-from qlearn.graph.ops import FLOAT_OPS, channel_axis
+from qlearn.graph.ops import FLOAT_OPS, channel_rows
 from qlearn.progress import progress
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Target:
 
         m and s are those of `value` over pictures and positions, shape (N, C, H, W) or (N, …, C).
         """
-        rows = value.movedim(channel_axis(value.ndim), 0).flatten(1)
+        rows = channel_rows(value)
         mean, variance = rows.mean(1), rows.var(1, correction=0)
         std = (variance + 1e-12).sqrt()  # the root of 0 has no slope
         return (((mean - self.mean) ** 2 + (std - self.std) ** 2) / (self.std**2 + self.floor)).mean()

@@ -11,6 +11,7 @@ import numpy as np
 from qlearn.errors import CalibrationError, FallbackWarning, GraphError, UnsupportedOpError
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
+from qlearn.graph.ops import WEIGHTED_OPS
 from qlearn.integer.layers import SHARING_OPS, code_limits
 from qlearn.numbers.affine import quantize
 from qlearn.pipeline.calibrate import calibration_plan
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from qlearn.integer.layers import Limit
     from qlearn.numbers.qparams import ClipRange, QParams
     from qlearn.pipeline.recipe import Recipe
-
-WEIGHTED_OPS = ("conv2d", "linear")
 
 
 def quantize_model(

@@ -14,7 +14,7 @@ from qlearn.graph.bounds import value_bounds
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
 from qlearn.graph.moments import Moments, expected_moments
-from qlearn.graph.ops import FLOAT_OPS, channel_axis
+from qlearn.graph.ops import FLOAT_OPS, channel_rows
 from qlearn.pipeline.calibrate import CalibrationTable, calibration_plan, table_of
 from qlearn.pipeline.observe import SiteObservers
 
@@ -168,6 +168,5 @@ def _input_values(model: FloatModel, bounds: Bounds, count: int, input_range: Cl
 
 def _per_channel(moments: Moments) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of a channel at a position drawn at random, shape (C,)."""
-    axis = channel_axis(moments.mean.ndim) % moments.mean.ndim
-    means, variances = (x.movedim(axis, 0).flatten(1) for x in (moments.mean, moments.variance))
+    means, variances = channel_rows(moments.mean), channel_rows(moments.variance)
     return means.mean(1), (variances.mean(1) + means.var(1, correction=0)).sqrt()

@@ -90,18 +90,21 @@ class PluginTable:
         """Return the rows as dictionaries, ready for JSON or a data frame."""
         return [{**dataclasses.asdict(row), "traits": list(row.traits)} for row in self.rows]
 
-    def to_json(self) -> str:
-        """Return the table as JSON: ``schema``, ``qlearn``, ``api_version``, ``plugins``.
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything for JSON: ``schema``, ``qlearn``, ``api_version``, ``plugins``.
 
         Holds no tracebacks, hence no paths of this machine.
         """
-        document = {
+        return {
             "schema": SCHEMA_VERSION,
             "qlearn": self.host_version,
             "api_version": API_VERSION,
             "plugins": self.records(),
         }
-        return json.dumps(document, indent=2, ensure_ascii=False)
+
+    def to_json(self) -> str:
+        """Return `to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
 
     def traceback(self, name: str) -> str:
         """Return the traceback of a plugin that failed.

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.moments import expected_moments
-from qlearn.graph.ops import FLOAT_OPS, channel_axis
+from qlearn.graph.ops import FLOAT_OPS, WEIGHTED_OPS, channel_rows
 from qlearn.numbers.affine import dequantize
-from qlearn.pipeline.quantize import WEIGHTED_OPS, quantize_model
+from qlearn.pipeline.quantize import quantize_model
 from qlearn.pipeline.weights import bias_codes
 from qlearn.progress import progress
 from qlearn.repair.pictures import checked_pictures
@@ -133,8 +133,7 @@ def _channel_mean(values: Iterable[Tensor]) -> Tensor:
     """Mean of each channel over pictures and positions, float64."""
     total, count = torch.zeros(()).double(), 0
     for value in values:
-        axis = channel_axis(value.ndim)
-        rows = value.double().movedim(axis, 0).flatten(1)
+        rows = channel_rows(value).double()
         total, count = total + rows.sum(dim=1), count + rows.shape[1]
     return total / count
 

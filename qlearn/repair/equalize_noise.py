@@ -11,9 +11,9 @@ from torch import Tensor
 from qlearn.errors import CalibrationError
 from qlearn.graph.channels import FIXED, ChannelClasses, channel_classes
 from qlearn.graph.constants import by_input
-from qlearn.graph.equalize import WEIGHTED, equalizing_factors, scale_channels
+from qlearn.graph.equalize import equalizing_factors, scale_channels
 from qlearn.graph.fuse import fuse_activations
-from qlearn.graph.ops import FLOAT_OPS, channel_axis
+from qlearn.graph.ops import FLOAT_OPS, WEIGHTED_OPS, channel_rows
 from qlearn.pipeline.calibrate import calibration_plan
 from qlearn.progress import progress
 from qlearn.repair.pictures import each_checked
@@ -141,9 +141,9 @@ def _one_batch(fused: FloatModel, x: Tensor, generator: torch.Generator) -> dict
         signs = torch.randint(0, 2, logits.shape, generator=generator) * 2.0 - 1.0
         wanted = [*sums.values(), *outputs.values()]
         gradients = torch.autograd.grad((logits * signs).sum(), wanted, allow_unused=True)
-    squares = [_rows(torch.zeros_like(value) if g is None else g).square().sum(dim=1)
+    squares = [channel_rows(torch.zeros_like(value) if g is None else g).double().square().sum(dim=1)
                for value, g in zip(wanted, gradients, strict=True)]  # fmt: skip
-    rows = {name: _rows(value.detach()) for name, value in outputs.items()}
+    rows = {name: channel_rows(value.detach()).double() for name, value in outputs.items()}
     return {
         "by_sum": dict(zip(sums, squares[: len(sums)], strict=True)),
         "by_output": dict(zip(outputs, squares[len(sums) :], strict=True)),
@@ -176,11 +176,6 @@ def _averaged(totals: Sequence[Mapping[str, Mapping[str, Tensor]]], count: int) 
     )
 
 
-def _rows(value: Tensor) -> Tensor:
-    """One row per channel, float64."""
-    return value.double().movedim(channel_axis(value.ndim), 0).flatten(1)
-
-
 class NoiseObjective:
     """The expected noise of the logits as a function of the factors of a network's classes of channels."""
 
@@ -188,7 +183,7 @@ class NoiseObjective:
         self.classes = channel_classes(fused)
         plan = calibration_plan(fused, recipe)
         self.weights = [_WeightNoise(node, recipe, self.classes, seen) for node in fused.nodes
-                        if node.op in WEIGHTED and recipe.for_layer(node.name).weights is not None]  # fmt: skip
+                        if node.op in WEIGHTED_OPS and recipe.for_layer(node.name).weights is not None]  # fmt: skip
         self.sites = [_SiteNoise(name, 2**choice.bits - 1, self.classes, seen) for name, choice in plan.items()]
 
     def __call__(self, factors: Tensor) -> Tensor:

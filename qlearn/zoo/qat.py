@@ -12,9 +12,9 @@ import torch
 from qlearn.errors import MissingDataError, ModelFileError
 from qlearn.graph.trace import trace
 from qlearn.numbers.affine import dequantize, quantize
-from qlearn.pipeline.qat import QATModel, prepare_qat
-from qlearn.pipeline.qat_grids import LearnedGrid
-from qlearn.pipeline.qat_layers import FoldedLayer
+from qlearn.pipeline.qat.grids import LearnedGrid
+from qlearn.pipeline.qat.layers import FoldedLayer
+from qlearn.pipeline.qat.prepare import prepare_qat
 from qlearn.pipeline.recipe import Recipe, TensorRecipe
 from qlearn.zoo.bundled import read_asset
 from qlearn.zoo.load import find_entry
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import numpy.typing as npt
+
+    from qlearn.pipeline.qat.model import QATModel
 
 
 @dataclass(frozen=True)

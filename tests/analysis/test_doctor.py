@@ -3,6 +3,7 @@
 import json
 import os
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -319,6 +320,80 @@ def test_one_colour_and_constant_pictures():
         assert "swapped_colours" not in ql.diagnose(traced, [x], calibration=[x]).faults
         flat = ql.diagnose(traced, [torch.zeros(16, 1, 8, 8)], calibration=[torch.zeros(16, 1, 8, 8)])
     assert flat.faults <= {"wrong_normalisation"}
+
+
+def test_learned_weights_are_not_taken_for_the_float_network_in_silence():
+    net, data, folded, _ = start("tiny_resnet")
+    coarse = ql.Recipe(weights=ql.TensorRecipe(scheme="symmetric_restricted", bits=3, granularity="per_channel"))
+    table = ql.calibrate(folded, data.calibration, coarse)
+    learned = ql.quantize_model(
+        ql.adaround(folded, coarse, table, data.calibration, iterations=0, samples=200), coarse, table
+    )
+    blind = ql.diagnose(learned, data, images=32, measure=False)
+    (warning,) = blind.warnings
+    assert "reference=" in warning
+    assert "warning: the weights of" in str(blind)
+    assert blind.to_dict()["warnings"] == [warning]
+    beside = ql.diagnose(learned, data, reference=net, recipe=coarse, images=32, measure=False)
+    assert beside.warnings == ()
+    x = sample(data.evaluation, 32, "pictures").x
+    expected = ql.sqnr_db(folded(x).numpy(), learned(x).numpy())
+    assert beside.effect.sqnr_db == pytest.approx(expected, abs=0.01)
+    assert blind.effect.sqnr_db > expected + 3, "rounding seemed to be free"
+    with pytest.raises(GraphError, match="other layers than the quantized model"):
+        ql.diagnose(learned, data, reference=ql.load("tiny_mobilenet")[0])
+    plain = ql.quantize_model(folded, coarse, table)
+    assert ql.diagnose(plain, data, images=16, measure=False).warnings == ()
+
+
+def changed_filter(net, folded):
+    """One filter of the first layer, times 3000."""
+    first = next(node for node in folded.nodes if node.op == "conv2d")
+    weight = first.params["weight"].clone()
+    weight[2] *= 3000
+    return folded.with_nodes(
+        replace(node, params={**node.params, "weight": weight}) if node is first else node for node in folded.nodes
+    )
+
+
+def stale(mean, variance, everywhere):
+    """Batch-norm statistics that are not those of the training."""
+
+    def make(net, folded):
+        norms = [node for node in net.nodes if node.op == "batch_norm"]
+        chosen = {node.name for node in (norms if everywhere else norms[:1])}
+        return net.with_nodes(
+            replace(node, params={**node.params, "running_mean": mean(node.params["running_mean"]),
+                                  "running_var": variance(node.params["running_var"])})
+            if node.name in chosen else node for node in net.nodes
+        )  # fmt: skip
+
+    return make
+
+
+NOT_THE_PICTURES = {
+    "a filter times 3000": changed_filter,
+    "statistics never measured": stale(torch.zeros_like, torch.ones_like, True),
+    "statistics of the first layer never measured": stale(torch.zeros_like, torch.ones_like, False),
+    "variances of the first layer 16 times too large": stale(lambda m: m, lambda v: 16 * v, False),
+    "variances of all layers 16 times too small": stale(lambda m: m, lambda v: v / 16, True),
+}
+
+
+@pytest.mark.parametrize("what", NOT_THE_PICTURES)
+@pytest.mark.parametrize("name", ["tiny_resnet", "tiny_mobilenet"])
+def test_a_changed_network_is_not_blamed_on_the_pictures(what, name):
+    """The pictures are as in training: whatever the first batch norm says, the doctor must not be sure of the other."""
+    net, data, folded, _ = start(name)
+    broken = NOT_THE_PICTURES[what](net, folded)
+    diagnosis = ql.diagnose(broken, data, images=32, measure=False)
+    for finding in (*diagnosis.findings, *diagnosis.symptoms):
+        if finding.fault == "wrong_normalisation":
+            assert finding.confidence <= 0.7, finding
+            assert "changed" in finding.sentence or "stale" in finding.sentence
+            if what == "a filter times 3000":
+                assert finding.channels == (2,)
+                assert finding.sure == "possible"
 
 
 def test_remedies_are_tried_on_learned_roundings():

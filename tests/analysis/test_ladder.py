@@ -2,14 +2,15 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import qlearn as ql
 from qlearn.analysis import ladder as module
 from qlearn.analysis.ladder import PER_CHANNEL, PER_TENSOR, STEPS, repair_ladder
 from qlearn.cli import main
+from qlearn.cli.repair import STEP_NAMES
 from qlearn.errors import DataError
 
 COARSE = ql.TensorRecipe(scheme="symmetric_restricted", bits=5)
@@ -83,20 +84,67 @@ def test_what_cannot_be_measured_is_refused(network):
             repair_ladder(model, recipes, calibration=calibration, evaluation=pictures, rungs=rungs)
 
 
-def test_the_command_prints_json_and_saves_the_last_rung(tmp_path, capsys):
+def test_the_command_prints_json_and_saves_the_best_rung(tmp_path, capsys):
     path = tmp_path / "mended.qlearn"
     arguments = ["repair", "tiny_mobilenet", "--weights", "per_channel", "--calibration-images", "20", "--images", "50"]
-    assert main([*arguments, "--json", "--output", str(path)]) == 0
+    assert main([*arguments, "--json", "--policy", "float32", "--output", str(path)]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["network"] == "tiny_mobilenet"
     assert document["images"] == {"repair": 20, "evaluation": 50}
     assert [rung["steps"] for rung in document["rungs"][1:]] == [list(path) for path in PER_CHANNEL]
     assert {"date", "command", "versions"} <= set(document)
-    saved = ql.IntegerModel.load(path)
+    assert document["not_equalized"] == []
+    best = max(document["rungs"][1:], key=lambda rung: rung["sqnr_db"])
+    assert document["best"] == best
     _, data = ql.load("tiny_mobilenet")
-    x, labels = (torch.cat(parts) for parts in zip(*data.evaluation.subset(50), strict=True))
-    found = float((np.asarray(saved(x.numpy())).argmax(1) == labels.numpy()).mean())
-    assert abs(found - document["rungs"][-1]["accuracy"]) <= 0.02
+    floating = ql.load("tiny_mobilenet")[0]
+    saved = ql.evaluate(ql.IntegerModel.load(path), data.evaluation.subset(50), reference=floating)
+    assert saved.sqnr_db == pytest.approx(best["sqnr_db"], abs=0.01)
+    assert saved.accuracy == pytest.approx(best["accuracy"], abs=0.021)
+    others = [rung["sqnr_db"] for rung in document["rungs"][1:] if rung["steps"] != best["steps"]]
+    assert best["sqnr_db"] - max(others) > 0.05, "or the test could not tell which rung was saved"
+
+
+def test_the_best_rung_needs_no_labels(network):
+    """The ladder with every label wrong keeps the same rung."""
+    model, calibration, evaluation = network
+    rungs = {"per_tensor": [("dead inputs zeroed", "equalized"), ("bias corrected",), ()]}
+    wrong = [(images, (labels + 1) % 10) for images, labels in evaluation]
+    first, best = repair_ladder(
+        model, RECIPES, calibration=calibration, evaluation=evaluation, rungs=rungs, keep="best"
+    )
+    second, _ = repair_ladder(model, RECIPES, calibration=calibration, evaluation=wrong, rungs=rungs, keep="best")
+    assert first.best.steps == second.best.steps != ()
+    assert first.best.sqnr_db == max(rung.sqnr_db for rung in first.rungs[1:])
+    x = torch.cat([images for images, _ in evaluation])
+    assert ql.sqnr_db(model(x).numpy(), best.quantized(x).numpy()) == pytest.approx(first.best.sqnr_db)
+    with pytest.raises(DataError, match="'last' or 'best'"):
+        repair_ladder(model, RECIPES, calibration=calibration, evaluation=evaluation, keep="first")
+
+
+def test_help_lists_the_steps(capsys):
+    assert tuple(STEPS) == STEP_NAMES
+    with pytest.raises(SystemExit):
+        main(["repair", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert all(step in text for step in STEPS)
+    assert "highest SQNR" in text
+
+
+def test_layers_that_equalization_leaves_alone_are_named():
+    layers = nn.Conv2d(3, 4, 3), nn.SiLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 10)
+    model = ql.trace(nn.Sequential(*layers).eval().requires_grad_(False), torch.zeros(1, 3, 8, 8))
+    x = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    pictures = [(x, torch.zeros(16, dtype=torch.int64))]
+    rungs = {"per_tensor": [("equalized",)]}
+    ladder, _ = repair_ladder(model, RECIPES, calibration=pictures, evaluation=pictures, rungs=rungs)
+    assert ladder.not_equalized == ("0",)
+    assert "equalizing leaves the outputs of 0 as they are" in str(ladder)
+    changed = ql.cross_layer_equalize(model)
+    assert torch.equal(changed.node("0").params["weight"], model.node("0").params["weight"])
+    assert not torch.equal(changed.node("2").params["weight"], model.node("2").params["weight"])
+    without, _ = repair_ladder(model, RECIPES, calibration=pictures, evaluation=pictures, rungs={"per_tensor": [()]})
+    assert without.not_equalized == ()
 
 
 def test_the_command_refuses_early(tmp_path, capsys):

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qlearn.analysis.mixed_precision import Choice, Resource, Term, pareto_front, search_bits
@@ -99,6 +99,10 @@ def test_greedy_stays_within_the_budget_and_never_beats_the_program(problem):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 4), st.floats(0, 1), st.integers(0, 2**32 - 1))
+@example(2, 0.9999999999999999, 1)  # HiGHS gives up with its presolve
+@example(2, 0.9999999999999999, 168)  # ... and calls the second program infeasible, one byte below the largest usage
+@example(3, 0.9999999999999999, 253)
+@example(2, 0.9999999999999999, 59)  # HiGHS calls a poor answer optimal where z may be continuous
 def test_bits_that_multiply(layers, level, seed):
     """Bit-operations with both weights and activations to choose; two layers read the first output."""
     rng = np.random.default_rng(seed)
@@ -158,6 +162,18 @@ def test_a_budget_that_cannot_be_met_names_the_smallest(method):
         search_bits(COSTS, RESOURCE, smallest - 1, method=method)
     assert search_bits(COSTS, RESOURCE, smallest, method=method).bits() == {"l0": 2, "l1": 2}
     assert search_bits(COSTS, RESOURCE, 10**12, method=method).bits() == {"l0": 8, "l1": 8}
+
+
+def test_greedy_takes_the_most_bits_of_what_costs_the_same():
+    """Where no choice of the widths hurts, steps of one bit are enough; the first layer is not starved."""
+    free, resource = bytes_problem([800, 800], range(2, 9), lambda i, b: 0.0)
+    for budget in range(resource.usage(Choice(f"l{i}", "weights", 2) for i in (0, 1)), 1700, 100):
+        found = search_bits(free, resource, budget, method="greedy")
+        fullest = max(usage for usage, _, _ in everything(free, resource) if usage <= budget)
+        assert found.usage == fullest
+        first, second = found.bits().values()
+        assert abs(first - second) <= 1
+    assert search_bits(free, resource, 10**6, method="greedy").bits() == {"l0": 8, "l1": 8}
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

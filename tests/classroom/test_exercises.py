@@ -20,7 +20,7 @@ from qlearn.integer.packing import pack_codes
 from qlearn.integer.requantize import FixedMultiplier, multiply_by_fixed
 from qlearn.integer.tables import unary_table
 from qlearn.numbers.qparams import QParams
-from qlearn.pipeline.qat_grids import MovingGrid
+from qlearn.pipeline.qat.grids import MovingGrid
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 

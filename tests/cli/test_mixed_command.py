@@ -5,7 +5,7 @@ import json
 import pytest
 
 import qlearn as ql
-from qlearn.cli import main
+from qlearn.cli import main, mixed_run
 
 pytest.importorskip("scipy")
 QUICK = ["--images", "100", "--sensitivity-images", "20"]
@@ -69,11 +69,14 @@ def test_bit_operations_with_activations(capsys):
         (["--budget", "lots"], "write 4bit, or a number"),
         (["--workers", "0"], "at least 1"),
         (["--budget", "100"], "with the fewest bits of every tensor it takes"),
+        (["--budget", "4bit", "--weight-bits", "5", "8"], "with the fewest bits of every tensor it takes"),
         (["--measure", "hessian", "--activation-bits", "4"], "leave --activation-bits out"),
         (["--output", "/no/such/folder/x.qlearn"], "its folder does not exist"),
     ],
 )
-def test_errors(capsys, arguments, message):
+def test_errors(capsys, arguments, message, monkeypatch):
+    """All before anything is measured, which can take minutes."""
+    monkeypatch.setattr(mixed_run, "measure_choices", lambda *a, **k: pytest.fail("measured before it was refused"))
     code, out, err = run(capsys, "tiny_resnet", *QUICK, *arguments)
     assert code == 1
     assert message in err

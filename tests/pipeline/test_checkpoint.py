@@ -14,7 +14,7 @@ import torch
 import qlearn as ql
 from qlearn.errors import MissingDataError, ModelFileError
 from qlearn.pipeline.checkpoint import FORMAT, load_checkpoint, save_checkpoint
-from qlearn.pipeline.qat import prepare_qat
+from qlearn.pipeline.qat.prepare import prepare_qat
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True),

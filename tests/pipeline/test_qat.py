@@ -12,8 +12,9 @@ from torch import nn
 import qlearn as ql
 from qlearn.errors import CalibrationError, FallbackWarning, GraphError, RecipeError
 from qlearn.graph.fold import norms_behind
-from qlearn.pipeline.qat import QATModel, convert, prepare_qat, reestimate_batch_norm
-from qlearn.pipeline.qat_grids import FixedGrid, LearnedGrid, MovingGrid
+from qlearn.pipeline.qat.grids import FixedGrid, LearnedGrid, MovingGrid
+from qlearn.pipeline.qat.model import QATModel, convert
+from qlearn.pipeline.qat.prepare import prepare_qat, reestimate_batch_norm
 from qlearn.zoo.models.families import FAMILIES, family
 
 FLOAT = ql.Recipe(activations=None, weights=None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from qlearn.pipeline.calibrate import calibrate
 from qlearn.pipeline.quantize import quantize_model
 from qlearn.pipeline.recipe import Recipe, TensorRecipe
 from qlearn.pipeline.simulate import QuantizedLayer, QuantizedModel
-from qlearn.pipeline.weights import unpinned_if_unfit
+from qlearn.pipeline.weights import PINNED, unpinned_if_unfit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +64,8 @@ class Case:
         What the caller's runtime returned for the pictures.
     biases_may_move : bool
         An integer model may have been repaired: its biases need not be those of the float network.
+    learned : tuple of str
+        Layers whose weights are on their grid already, and what they were in float is not known (AdaRound, QAT).
     """
 
     name: str
@@ -78,6 +80,7 @@ class Case:
     preprocess: Preprocess | None = None
     outputs: NDArray[Any] | None = None
     biases_may_move: bool = False
+    learned: tuple[str, ...] = ()
 
     def remade(self, model: FloatModel, recipe: Recipe) -> QuantizedModel:
         """Quantize another float network, or by another recipe, on the calibration pictures at hand.
@@ -113,7 +116,8 @@ def open_case(
     common: dict[str, Any] = {
         "name": model.name, "pictures": pictures, "calibration": calibration, "calibrated_on": calibrated_on,
         "images_calibrated": counted, "preprocess": model.preprocess,
-        "biases_may_move": isinstance(model, IntegerModel),
+        "biases_may_move": isinstance(model, IntegerModel) or quantized is not model,
+        "learned": pinned_layers(model) if quantized is model else (),
         "outputs": None if outputs is None else _checked_outputs(outputs, pictures),
     }  # fmt: skip
     if quantized is None:
@@ -128,7 +132,7 @@ def _quantized(
     model: Any, recipe: Recipe | None, table: Any, calibration: Any, reference: FloatModel | None
 ) -> QuantizedModel | None:
     if isinstance(model, QuantizedModel):
-        return model
+        return rounded_from(model, reference) if reference is not None and pinned_layers(model) else model
     if isinstance(model, IntegerModel):
         return None if reference is None else beside(model, reference)
     if not isinstance(model, FloatModel):
@@ -163,13 +167,7 @@ def beside(integer: IntegerModel, reference: FloatModel) -> QuantizedModel:
         If the float network, folded and fused, has other layers.
     """
     fused = fuse_activations(fold_batch_norm(reference))
-    theirs, ours = ([(one.name, one.inputs) for one in nodes] for nodes in (fused.nodes, integer.layers))
-    if theirs != ours:
-        first = next((a for a, b in zip(theirs, ours, strict=False) if a != b), (theirs + ours)[-1])
-        raise GraphError(
-            f"{integer.name}: the float network has other layers than the integer model (first at {first[0]!r}): "
-            "give the one that was quantized, or leave reference= out"
-        )
+    _check_layers(integer.name, fused, [(one.name, one.inputs) for one in integer.layers], "integer")
     layers = [
         QuantizedLayer(node, mine.output, mine.weight, mine.weight_qparams, _int32(mine), mine.clamp)
         for node, mine in zip(fused.nodes, integer.layers, strict=True)
@@ -177,6 +175,42 @@ def beside(integer: IntegerModel, reference: FloatModel) -> QuantizedModel:
     for layer in layers:
         _check_weights(integer.name, layer)
     return QuantizedModel(fused, tuple(layers))
+
+
+def rounded_from(quantized: QuantizedModel, reference: FloatModel) -> QuantizedModel:
+    """Return a simulation with learned weights beside the float network from which they were learned.
+
+    Raises
+    ------
+    GraphError
+        If the float network, folded and fused, has other layers, or weights that are not within a step.
+    """
+    fused = fuse_activations(fold_batch_norm(reference))
+    _check_layers(quantized.name, fused, [(one.node.name, one.node.inputs) for one in quantized.layers], "quantized")
+    layers = [
+        layer if layer.weight is None else replace(layer, node=node)
+        for node, layer in zip(fused.nodes, quantized.layers, strict=True)
+    ]
+    for layer in layers:
+        _check_weights(quantized.name, layer)
+    return QuantizedModel(fused, tuple(layers))
+
+
+def pinned_layers(model: Any) -> tuple[str, ...]:
+    """Return the layers of a quantized network whose grid was pinned before `quantize_model` saw them."""
+    if not isinstance(model, QuantizedModel):
+        return ()
+    return tuple(layer.node.name for layer in model.layers if layer.weight is not None and PINNED in layer.node.attrs)
+
+
+def _check_layers(network: str, fused: FloatModel, ours: list[tuple[str, tuple[str, ...]]], kind: str) -> None:
+    theirs = [(one.name, one.inputs) for one in fused.nodes]
+    if theirs != ours:
+        first = next((a for a, b in zip(theirs, ours, strict=False) if a != b), (theirs + ours)[-1])
+        raise GraphError(
+            f"{network}: the float network has other layers than the {kind} model (first at {first[0]!r}): "
+            "give the one that was quantized, or leave reference= out"
+        )
 
 
 def _check_weights(network: str, layer: QuantizedLayer) -> None:

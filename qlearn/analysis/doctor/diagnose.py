@@ -70,7 +70,8 @@ def diagnose(
     calibration : Dataset or iterable, optional
         The calibration pictures; can be read again and again. They are examined, and remedies are tried on them.
     reference : FloatModel, optional
-        The float network of an integer model; or the one to compare the input's statistics with.
+        The float network of an integer model, or of a quantized one whose weights were learned on their grid
+        (`adaround`, training); for others, the one to compare the input's statistics with.
     outputs : array, shape (N, classes), optional
         What another runtime returned for all of `data`, in order, to see whether they are codes.
     images : int
@@ -123,7 +124,20 @@ def diagnose(
         effect,
         float_accuracy,
         None if case.quantized is None else analyze(case.quantized, case.pictures.batches()),
+        _limits(case),
     )
+
+
+def _limits(case: Case) -> tuple[str, ...]:
+    """What was taken for the float network though it is not."""
+    if not case.learned:
+        return ()
+    text = (
+        f"the weights of {len(case.learned)} layers were learned on their grid (adaround(), or training), so they "
+        "stand for the float network too: SQNR and agreement leave out what their rounding costs. Give the float "
+        "network from which they were learned as reference="
+    )
+    return (text,)
 
 
 def told_apart(found: Sequence[Finding]) -> tuple[list[Finding], list[Finding]]:

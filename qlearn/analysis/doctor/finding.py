@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qlearn.analysis.layers import LayerTable
     from qlearn.pipeline.simulate import QuantizedModel
 
-SURE = {0.995: "certain", 0.95: "almost certain", 0.8: "very likely", 0.0: "likely"}
+SURE = {0.995: "certain", 0.95: "almost certain", 0.8: "very likely", 0.6: "likely", 0.0: "possible"}
 """Words for a confidence: the first whose number it reaches."""
 
 
@@ -161,6 +161,8 @@ class Diagnosis:
         Quantized against float: SQNR, agreement, accuracy. None without a float network.
     float_accuracy : float or None
     layers : LayerTable or None
+    warnings : tuple of str
+        What limits the examination as a whole.
     """
 
     model: str
@@ -171,6 +173,7 @@ class Diagnosis:
     effect: Effect | None = None
     float_accuracy: float | None = None
     layers: LayerTable | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -199,6 +202,7 @@ class Diagnosis:
             "findings": [finding.to_dict() for finding in self.findings],
             "symptoms": [finding.to_dict() for finding in self.symptoms],
             "skipped": dict(self.skipped),
+            "warnings": list(self.warnings),
             "layers": None if self.layers is None else self.layers.to_dict(),
         }
 
@@ -222,7 +226,11 @@ class Diagnosis:
         return f"{len(self.findings)} finding{'s' * (len(self.findings) > 1)}: {', '.join(many)}"
 
     def __str__(self) -> str:
-        lines = [self.headline, self.verdict]
+        lines = [
+            self.headline,
+            *(textwrap.fill(f"warning: {one}", 110, subsequent_indent="  ") for one in self.warnings),
+        ]
+        lines.append(self.verdict)
         lines += [told(kind) for kind in _kinds(self.findings)]
         if self.symptoms:
             listed = ", ".join(sorted({f"{one.fault} at {one.site}" for one in self.symptoms}))

@@ -92,12 +92,16 @@ def first_layer(model: FloatModel | None) -> FirstLayer | None:
         if not set(node.inputs) <= reached:
             continue
         if node.op == "conv2d" and "bn" in node.attrs:
-            mean, std = (value.double() for value in node.attrs["bn"])
-            alive = std > 1e-3 * std.max()
-            return FirstLayer(_up_to(model, node), mean, std, alive) if bool(alive.any()) else None
+            layer = _statistics(model, node)
+            return layer if bool(layer.alive.any()) else None
         if node.op in MOVES:
             reached.add(node.name)
     return None
+
+
+def _statistics(model: FloatModel, node: Node) -> FirstLayer:
+    mean, std = (value.double() for value in node.attrs["bn"])
+    return FirstLayer(_up_to(model, node), mean, std, std > 1e-3 * std.max())
 
 
 def _up_to(model: FloatModel, node: Node) -> Callable[[Tensor], Tensor]:
@@ -129,7 +133,7 @@ def _normalisation(case: Case, site: str, pictures: Sample) -> Iterator[Finding]
         return
     off, wide = _off(means, squares)
     if off > faults.INPUT_MEAN or abs(wide) > faults.INPUT_STD:
-        yield _mismatch(case, site, layer, pictures.x, (off, wide))
+        yield _mismatch(case, site, layer, pictures.x, (off, wide), as_stored=stored is not None and theirs is not None)
     elif pictures.x.ndim == 4 and pictures.x.shape[1] == 3:
         yield from _colours(site, layer, pictures.x, means)
 
@@ -141,33 +145,80 @@ def _off(means: Tensor, squares: Tensor) -> tuple[float, float]:
     return float((mean**2).mean()), float(0.5 * variance.log().median())
 
 
-def _distance(means: Tensor, squares: Tensor) -> float:
-    """Kullback-Leibler divergence of normal distributions, mean over the channels, in nats."""
+def _channel_distances(means: Tensor, squares: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of normal distributions, channel by channel, in nats."""
     mean = means.mean(dim=0)
     variance = (squares.mean(dim=0) - mean**2).clamp(min=1e-30)
-    return float(0.5 * (variance + mean**2 - 1 - variance.log()).mean())
+    return 0.5 * (variance + mean**2 - 1 - variance.log())
 
 
-def _mismatch(case: Case, site: str, layer: FirstLayer, x: Tensor, seen: tuple[float, float]) -> Finding:
+def _distance(means: Tensor, squares: Tensor) -> float:
+    """Return the mean over the channels."""
+    return float(_channel_distances(means, squares).mean())
+
+
+def _mismatch(
+    case: Case, site: str, layer: FirstLayer, x: Tensor, seen: tuple[float, float], *, as_stored: bool
+) -> Finding:
+    """Pictures in another preparation, or a first layer that was changed: say which only where one is excluded."""
     what = "The evaluation pictures" if site == "pictures" else "The calibration pictures"
-    here = _distance(*layer.per_picture(x))
-    corrections = _corrections(case.preprocess, x.shape[1])
-    causes = {cause: _distance(*layer.per_picture(mend(x))) for cause, mend in corrections.items()}
-    cause = min(causes, key=lambda name: causes[name], default=None)
     off, wide = seen
     text = (
         f"{what} are not what the first layer's batch norm saw in training: its spread is "
         f"{math.exp(wide):.2g} times the expected one, its means are {off**0.5:.2g} standard deviations off"
     )
-    evidence = {"mean_off_squared": off, "log_std_ratio": wide, "divergence": here}
-    if cause is not None and causes[cause] * faults.EXPLAINED < here:
-        evidence["divergence_if_corrected"] = causes[cause]
-        text, sure = f"{text}. It looks as if someone {cause}", 0.97
+    means, squares = layer.per_picture(x)
+    apart = _channel_distances(means, squares) > faults.CHANNEL_OFF
+    evidence = {"mean_off_squared": off, "log_std_ratio": wide, "divergence": _distance(means, squares),
+                "share_of_channels": float(apart.double().mean())}  # fmt: skip
+    cause, there = _best_correction(case, layer, x)
+    channels: tuple[int, ...] = ()
+    if evidence["share_of_channels"] < faults.MOST_CHANNELS:
+        channels = tuple(layer.alive.nonzero().flatten()[apart].tolist())
+        text += f". Only {len(channels)} of {len(apart)} channels are off, and pictures move them all: rather, these "
+        text, sure = text + "filters or their statistics were changed after training", 0.5
+    elif cause is None or there * faults.EXPLAINED >= evidence["divergence"]:
+        text += ". No usual mistake explains it: other pictures, statistics that were never measured or are stale, or "
+        text, sure = text + "weights that were changed after their batch norm was folded", 0.7
     else:
-        text = f"{text}. No usual mistake explains it: these may be other pictures, or weights that were changed"
-        text, sure = f"{text} by hand after their batch norm was folded", 0.85
+        evidence["divergence_if_corrected"] = there
+        text += f". It looks as if someone {cause}"
+        evidence["deeper_divergence"], evidence["deeper_if_corrected"] = _deeper(case, x, cause)
+        if evidence["deeper_if_corrected"] * 2 > evidence["deeper_divergence"]:
+            text, sure = f"{text}; but later layers do not confirm it: the first one's statistics may be stale", 0.6
+        elif as_stored:
+            text, sure = f"{text}; but they are normalised as the network was stored: its statistics may be stale", 0.6
+        else:
+            text, sure = f"{text} (a first layer with statistics stale by just as much would look the same)", 0.9
     remedy = Remedy("use the preprocessing, and the kind of pictures, of the training")
-    return Finding("wrong_normalisation", site, text, sure, evidence, remedies=(remedy,))
+    return Finding("wrong_normalisation", site, text, sure, evidence, channels=channels, remedies=(remedy,))
+
+
+def _best_correction(case: Case, layer: FirstLayer, x: Tensor) -> tuple[str | None, float]:
+    """The usual mistake whose correction brings the pictures closest, and how close."""
+    corrections = _corrections(case.preprocess, x.shape[1])
+    causes = {cause: _distance(*layer.per_picture(mend(x))) for cause, mend in corrections.items()}
+    cause = min(causes, key=lambda name: causes[name], default=None)
+    return cause, math.inf if cause is None else causes[cause]
+
+
+def _deeper(case: Case, x: Tensor, cause: str) -> tuple[float, float]:
+    """Median distance in the later layers with batch norms, before and after a correction: a second opinion.
+
+    Statistics of the first layer alone fit any pictures, if they are stale in the right way.
+    """
+    assert case.folded is not None
+    mended = _corrections(case.preprocess, x.shape[1])[cause](x)
+    later = [node for node in case.folded.nodes if node.op == "conv2d" and "bn" in node.attrs][1:]
+    chosen = later[:: max(1, len(later) // 4)][:4]
+    if not chosen:
+        return 1.0, 1.0
+    layers = [_statistics(case.folded, node) for node in chosen]
+    here, there = (
+        torch.tensor([float(_channel_distances(*one.per_picture(part)).median()) for one in layers])
+        for part in (x, mended)
+    )
+    return float(here.mean()), float(there.mean())
 
 
 def _corrections(stored: Preprocess | None, channels: int) -> dict[str, Callable[[Tensor], Tensor]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from qlearn.errors import RecipeError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from qlearn.pipeline.recipe import Recipe, TensorRecipe
 
@@ -107,7 +107,7 @@ def with_choices(recipe: Recipe, choices: Iterable[Choice]) -> Recipe:
     return recipe
 
 
-def options_of(costs: Mapping[Choice, float]) -> dict[Slot, tuple[Choice, ...]]:
+def options_of(costs: Iterable[Choice]) -> dict[Slot, tuple[Choice, ...]]:
     """Group choices by tensor, fewest bits first; the tensors stay in their order."""
     options: dict[Slot, list[Choice]] = {}
     for choice in costs:

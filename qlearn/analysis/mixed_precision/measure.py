@@ -14,10 +14,11 @@ from qlearn.analysis.mixed_precision.logits import ChoiceLogits
 from qlearn.analysis.mixed_precision.resources import scale_owner
 from qlearn.errors import DataError, FallbackWarning, RecipeError
 from qlearn.graph.fuse import fuse_activations
+from qlearn.graph.ops import WEIGHTED_OPS
 from qlearn.numbers.qparams import QParams
 from qlearn.pipeline.calibrate import calibrate_many, calibration_sites
 from qlearn.pipeline.known import reason_for_float
-from qlearn.pipeline.quantize import WEIGHTED_OPS, quantize_model
+from qlearn.pipeline.quantize import quantize_model
 from qlearn.pipeline.recipe import Recipe
 from qlearn.pipeline.simulate import run_layer, to_codes, to_real
 from qlearn.progress import progress
@@ -85,6 +86,39 @@ def measure_choices(
     Paper §7.1, §7.3.
     """
     fused = fuse_activations(model)
+    choices = offered_choices(fused, recipe, weight_bits=weight_bits, activation_bits=activation_bits, layers=layers)
+    weights = [choice for choice in choices if choice.tensor == "weights"]
+    outputs = [choice for choice in choices if choice.tensor == "activations"]
+    batches = list(pictures) if outputs and iter(pictures) is pictures else pictures
+    return _run_all(
+        fused, {**alone(fused, recipe, weights), **_alone_outputs(fused, recipe, outputs, batches)}, batches
+    )
+
+
+def offered_choices(
+    model: FloatModel,
+    recipe: Recipe,
+    *,
+    weight_bits: Sequence[int] = WEIGHT_BITS,
+    activation_bits: Sequence[int] = (),
+    layers: Sequence[str] | None = None,
+) -> list[Choice]:
+    """Return the choices that `measure_choices` measures for these arguments; quick, as no picture is run.
+
+    Raises
+    ------
+    RecipeError
+        If there is nothing to choose, or a layer is unknown.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from qlearn.graph.trace import trace
+    >>> network = trace(nn.Sequential(nn.Conv2d(3, 5, 1)), torch.zeros(1, 3, 8, 8))
+    >>> [choice.bits for choice in offered_choices(network, Recipe(), weight_bits=(8, 4))]
+    [4, 8]
+    """
+    fused = fuse_activations(model)
     check_names(fused, layers)
     weights = [
         Choice(name, "weights", bits) for name in weighted_layers(fused, layers) for bits in sorted(set(weight_bits))
@@ -92,10 +126,7 @@ def measure_choices(
     outputs = _output_choices(fused, recipe, layers, activation_bits)
     if not weights and not outputs:
         raise RecipeError(f"{model.name}: no tensor whose bits could be chosen")
-    batches = list(pictures) if outputs and iter(pictures) is pictures else pictures
-    return _run_all(
-        fused, {**alone(fused, recipe, weights), **_alone_outputs(fused, recipe, outputs, batches)}, batches
-    )
+    return weights + outputs
 
 
 def check_names(fused: FloatModel, layers: Sequence[str] | None) -> None:

@@ -43,6 +43,8 @@ def solve(costs: Mapping[Choice, float], options: Options, resource: Resource, b
     ------
     MissingDependencyError
         If scipy is not installed.
+    QLearnError
+        If HiGHS finds no answer.
     """
     singles = [choice for found in options.values() for choice in found]
     uses, shared, fixed = _linear_terms(options, resource)
@@ -50,18 +52,23 @@ def solve(costs: Mapping[Choice, float], options: Options, resource: Resource, b
     amounts = [uses[choice] for choice in singles] + list(shared.values())
     unit = math.gcd(*amounts) or 1
     used = np.array([amount // unit for amount in amounts], np.float64)
+    scale = 2.0 ** -math.frexp(used.max())[1]  # a power of two, so still exact: HiGHS loses its way in rows of 1e9
     largest = max(abs(costs[choice]) for choice in singles) or 1.0
     objective = np.zeros(len(column))
     objective[: len(singles)] = [LARGEST_COST * costs[choice] / largest for choice in singles]
     rows, totals = _equalities(options, list(shared), column)
-    limits: list[Row] = [(rows, totals, totals), (used[None, :], -np.inf, float((budget - fixed) // unit))]
+    limits: list[Row] = [(rows, totals, totals), (scale * used[None, :], -np.inf, scale * ((budget - fixed) // unit))]
 
     def fits(chosen: list[Choice]) -> bool:
         return resource.usage(chosen) <= budget
 
     cheapest = _choose(objective, limits, options, column, fits)
     best = math.fsum(objective[column[choice]] for choice in cheapest)
-    fullest = _choose(-used, [*limits, (objective[None, :], -np.inf, best)], options, column, fits)
+    try:
+        bound: Row = (objective[None, :], -np.inf, best)
+        fullest = _choose(-LARGEST_COST * scale * used, [*limits, bound], options, column, fits)
+    except QLearnError:  # the solver's tolerance at the edge of the budget: what was found keeps the least cost
+        return cheapest
     return fullest if math.fsum(objective[column[choice]] for choice in fullest) <= best else cheapest
 
 
@@ -80,13 +87,12 @@ def _choose(
             "the integer program is solved by scipy: pip install 'qlearn[mixed]', or use method='greedy'"
         ) from error
     constraints = [LinearConstraint(*limit) for limit in limits]
-    singles = sum(len(found) for found in options.values())
     while True:
         with _silenced():
             result = milp(
                 objective,
                 constraints=constraints,
-                integrality=np.arange(len(column)) < singles,
+                integrality=np.ones(len(column)),  # z too: HiGHS 1.12 was wrong now and then where z was continuous
                 bounds=Bounds(0, 1),
                 options={"mip_rel_gap": 0.0},
             )

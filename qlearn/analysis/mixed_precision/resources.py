@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from qlearn.graph.fuse import fuse_activations
+from qlearn.graph.ops import WEIGHTED_OPS
 from qlearn.integer.layers import SHARING_OPS
-from qlearn.pipeline.quantize import WEIGHTED_OPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

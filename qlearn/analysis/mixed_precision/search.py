@@ -46,7 +46,8 @@ def search_bits(
     method : str
         ``"program"``: an integer program, solved exactly by HiGHS (extra ``mixed``). Of allocations that cost the
         same, it takes one that uses most.
-        ``"greedy"``: from the cheapest choices down, always the change that costs least per unit that it saves.
+        ``"greedy"``: from the cheapest choices down, always the change that costs least per unit that it saves; of
+        changes that cost the same, the one that leaves most bits.
 
     Returns
     -------
@@ -75,14 +76,7 @@ def search_bits(
     {'a': 2, 'b': 4}
     """
     options = checked_options(costs, resource)
-    if not math.isfinite(budget):
-        raise RecipeError(f"the budget is {budget}: a finite number of {resource.unit} is wanted")
-    smallest = resource.usage(found[0] for found in options.values())
-    if budget < smallest:
-        raise RecipeError(
-            f"a budget of {budget:,} {resource.unit} cannot be met: with the fewest bits of every tensor it takes "
-            f"{smallest:,} {resource.unit}. Allow fewer bits, or raise the budget"
-        )
+    check_budget(options, resource, budget)
     if method not in METHODS:
         raise RecipeError(f"no search {method!r}: there are {', '.join(METHODS)}")
     chosen = (
@@ -103,6 +97,21 @@ def checked_options(costs: Mapping[Choice, float], resource: Resource) -> dict[S
     return options_of(costs)
 
 
+def check_budget(options: Mapping[Slot, Sequence[Choice]], resource: Resource, budget: float) -> None:
+    """Raise RecipeError if not even the fewest bits of every tensor keep the budget. Needs no costs.
+
+    `options` are the choices by tensor, fewest bits first (`options_of`).
+    """
+    if not math.isfinite(budget):
+        raise RecipeError(f"the budget is {budget}: a finite number of {resource.unit} is wanted")
+    smallest = resource.usage(found[0] for found in options.values())
+    if budget < smallest:
+        raise RecipeError(
+            f"a budget of {budget:,} {resource.unit} cannot be met: with the fewest bits of every tensor it takes "
+            f"{smallest:,} {resource.unit}. Allow fewer bits, or raise the budget"
+        )
+
+
 def _greedy(
     costs: Mapping[Choice, float], options: Mapping[Slot, Sequence[Choice]], resource: Resource, budget: int
 ) -> list[Choice]:
@@ -110,16 +119,16 @@ def _greedy(
     chosen = {slot: min(found, key=lambda choice: (costs[choice], -choice.bits)) for slot, found in options.items()}
     usage = resource.usage(chosen.values())
     while usage > budget:
-        best: tuple[float, Choice, int] | None = None
+        best: tuple[float, int, Choice, int] | None = None
         for slot, now in chosen.items():
             for choice in options[slot]:
                 less = resource.usage((chosen | {slot: choice}).values()) if choice.bits < now.bits else usage
                 if less < usage:
                     price = (costs[choice] - costs[now]) / (usage - less)
-                    if best is None or price < best[0]:
-                        best = price, choice, less
+                    if best is None or (price, -choice.bits) < best[:2]:
+                        best = price, -choice.bits, choice, less
         assert best is not None, "the budget is above the smallest usage, so something can still shrink"
-        chosen[best[1].slot], usage = best[1], best[2]
+        chosen[best[2].slot], usage = best[2], best[3]
     return list(chosen.values())
 
 

@@ -19,7 +19,7 @@ from qlearn.pipeline.quantize import quantize_model
 from qlearn.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -90,7 +90,7 @@ class MixedRow:
         return fields | {"budget": self.candidate.budget, "cost": self.candidate.cost, "bits": chosen}
 
 
-def uniform_choices(costs: Mapping[Choice, float], bits: int) -> tuple[Choice, ...]:
+def uniform_choices(costs: Iterable[Choice], bits: int) -> tuple[Choice, ...]:
     """Return the choices that give all weights among the costs the same bits.
 
     Raises

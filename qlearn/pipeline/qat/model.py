@@ -16,7 +16,7 @@ from qlearn.integer.layers import SHARING_OPS
 from qlearn.numbers.affine import dequantize, fake_quantize, quantize
 from qlearn.pipeline.calibrate import CalibrationTable, calibration_plan
 from qlearn.pipeline.exact import EXACT_OPS
-from qlearn.pipeline.qat_grids import LearnedGrid
+from qlearn.pipeline.qat.grids import LearnedGrid
 from qlearn.pipeline.quantize import as_it_runs, quantize_sites
 from qlearn.pipeline.simulate import QuantizedLayer
 from qlearn.pipeline.weights import PINNED
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qlearn.graph.model import FloatModel, Node
     from qlearn.graph.preprocess import Preprocess
     from qlearn.numbers.qparams import QParams
-    from qlearn.pipeline.qat_layers import FoldedLayer
+    from qlearn.pipeline.qat.layers import FoldedLayer
     from qlearn.pipeline.recipe import Recipe
     from qlearn.pipeline.simulate import QuantizedModel
 

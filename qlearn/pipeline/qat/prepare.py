@@ -12,14 +12,15 @@ from qlearn.errors import CalibrationError, GraphError, RecipeError
 from qlearn.graph.fold import fold_batch_norm, norms_behind
 from qlearn.graph.fuse import fuse_activations
 from qlearn.graph.model import FloatModel
+from qlearn.graph.ops import WEIGHTED_OPS
 from qlearn.integer.layers import SHARING_OPS
 from qlearn.pipeline.calibrate import calibration_plan
 from qlearn.pipeline.known import known_output
 from qlearn.pipeline.observe import input_of
-from qlearn.pipeline.qat_grids import CalibratedGrid, FixedGrid, LearnedGrid, MovingGrid
-from qlearn.pipeline.qat_layers import FoldedLayer
-from qlearn.pipeline.qat_model import QATModel, convert
-from qlearn.pipeline.quantize import WEIGHTED_OPS, site_qparams
+from qlearn.pipeline.qat.grids import CalibratedGrid, FixedGrid, LearnedGrid, MovingGrid
+from qlearn.pipeline.qat.layers import FoldedLayer
+from qlearn.pipeline.qat.model import QATModel, convert
+from qlearn.pipeline.quantize import site_qparams
 from qlearn.pipeline.weights import weight_grid
 from qlearn.progress import progress
 

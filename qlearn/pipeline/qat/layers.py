@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qlearn.graph.ops import pad_spatial
-from qlearn.pipeline.qat_grids import CalibratedGrid, LearnedGrid
+from qlearn.pipeline.qat.grids import CalibratedGrid, LearnedGrid
 
 if TYPE_CHECKING:
     from qlearn.graph.model import Node

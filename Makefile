@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 BOOK := jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W -n --keep-going --all
 LAB_ARGS ?=
+RESULTS ?=
 STUDENT_ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help lab demo test lint unit chapters book package notebooks student benchmarks clean
+.PHONY: help lab demo test lint unit chapters book package notebooks results student benchmarks clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -63,6 +64,9 @@ notebooks: $(VENV)/develop  ## execute the chapters again and write their output
 
 student: $(VENV)/develop  ## copies of the chapters without solutions, in student/ (nbgrader: STUDENT_ARGS=--grade)
 	$(BIN)/python tools/student.py $(STUDENT_ARGS)
+
+results: $(VENV)/develop  ## the long computations again, hours (one: RESULTS=table1; what there is: RESULTS=list)
+	$(BIN)/python tools/results.py $(if $(filter list,$(RESULTS)),list,run $(foreach name,$(RESULTS),'$(name)'))
 
 benchmarks: $(VENV)/develop  ## ratios measured on this machine
 	$(BIN)/python -m pytest benchmarks --override-ini=addopts= --import-mode=importlib --benchmark-only

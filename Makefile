@@ -6,6 +6,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 BOOK := jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W -n --keep-going --all
 LAB_ARGS ?=
 RESULTS ?=
+# Processes of the tests. One file is for one process: fixtures and caches of a file are made once, a kernel runs a chapter.
+JOBS ?= 2
+PARALLEL := --numprocesses $(JOBS) --dist loadfile
 STUDENT_ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
@@ -46,18 +49,18 @@ lint: $(VENV)/develop  ## style, types, spelling, checksums
 	$(BIN)/python tools/checksums.py check
 
 unit: $(VENV)/develop  ## tests and doctests
-	$(BIN)/python -m pytest --quiet --durations=8
+	$(BIN)/python -m pytest $(PARALLEL) --quiet --durations=8
 	$(BIN)/python -m doctest --option ELLIPSIS book/errata.md
 
 chapters: $(VENV)/develop  ## every notebook cell, its output compared
-	$(BIN)/python -m pytest notebooks --override-ini=addopts= --quiet --nbval --nbval-current-env --nbval-cell-timeout=300 \
-		--nbval-sanitize-with=tests/nbval.cfg
+	$(BIN)/python -m pytest notebooks --override-ini=addopts= $(PARALLEL) --quiet --nbval --nbval-current-env \
+		--nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval.cfg
 
 book: $(VENV)/develop  ## the website, warnings as errors: book/_build/html
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BOOK)
 
 package: $(VENV)/develop  ## wheel and sdist, tested from the wheel in a clean environment
-	$(BIN)/python tools/package_check.py
+	$(BIN)/python tools/package_check.py --jobs $(JOBS)
 
 notebooks: $(VENV)/develop  ## execute the chapters again and write their outputs
 	$(BIN)/python tools/notebooks.py run

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import doctest
 import importlib.util
 import json
 import re
@@ -169,6 +170,10 @@ def test_formatted_is_the_document_to_six_digits():
     wanted = {**document, "a": 0.333333, "rows": [{"x": [1.23457, 2]}, {"y": "é"}]}
     assert json.loads(text) == wanted
     assert '  {"x": [1.23457, 2]},\n' in text
+
+
+def test_the_examples_of_provenance_run():
+    assert doctest.testmod(sys.modules["provenance"]) == (0, 3)
 
 
 def test_an_entry_is_a_value():

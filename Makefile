@@ -5,10 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 BOOK := jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output book -W -n --keep-going --all
 LAB_ARGS ?=
+RESULTS ?=
+# Processes of the tests. One file is for one process: fixtures and caches of a file are made once, a kernel runs a chapter.
+JOBS ?= 2
+PARALLEL := --numprocesses $(JOBS) --dist loadfile
 STUDENT_ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help lab demo test lint unit chapters book package notebooks student benchmarks clean
+.PHONY: help lab demo test lint unit chapters book package notebooks results student benchmarks clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -45,24 +49,27 @@ lint: $(VENV)/develop  ## style, types, spelling, checksums
 	$(BIN)/python tools/checksums.py check
 
 unit: $(VENV)/develop  ## tests and doctests
-	$(BIN)/python -m pytest --quiet --durations=8
+	$(BIN)/python -m pytest $(PARALLEL) --quiet --durations=8
 	$(BIN)/python -m doctest --option ELLIPSIS book/errata.md
 
 chapters: $(VENV)/develop  ## every notebook cell, its output compared
-	$(BIN)/python -m pytest notebooks --override-ini=addopts= --quiet --nbval --nbval-current-env --nbval-cell-timeout=300 \
-		--nbval-sanitize-with=tests/nbval.cfg
+	$(BIN)/python -m pytest notebooks --override-ini=addopts= $(PARALLEL) --quiet --nbval --nbval-current-env \
+		--nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval.cfg
 
 book: $(VENV)/develop  ## the website, warnings as errors: book/_build/html
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BOOK)
 
 package: $(VENV)/develop  ## wheel and sdist, tested from the wheel in a clean environment
-	$(BIN)/python tools/package_check.py
+	$(BIN)/python tools/package_check.py --jobs $(JOBS)
 
 notebooks: $(VENV)/develop  ## execute the chapters again and write their outputs
 	$(BIN)/python tools/notebooks.py run
 
 student: $(VENV)/develop  ## copies of the chapters without solutions, in student/ (nbgrader: STUDENT_ARGS=--grade)
 	$(BIN)/python tools/student.py $(STUDENT_ARGS)
+
+results: $(VENV)/develop  ## the long computations again, hours (one: RESULTS=table1; what there is: RESULTS=list)
+	$(BIN)/python tools/results.py $(if $(filter list,$(RESULTS)),list,run $(foreach name,$(RESULTS),'$(name)'))
 
 benchmarks: $(VENV)/develop  ## ratios measured on this machine
 	$(BIN)/python -m pytest benchmarks --override-ini=addopts= --import-mode=importlib --benchmark-only

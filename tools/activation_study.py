@@ -8,14 +8,13 @@ the trained weights are not kept. About a quarter of an hour on one thread.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from provenance import head, typed, write
 from torch import nn
 from tqdm import tqdm
 
@@ -96,6 +95,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=16_000)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the file to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("error")
@@ -110,16 +110,13 @@ def main() -> None:
             networks.append({"function": function, "seed": seed, **measure(net, data)})
             print(json.dumps(networks[-1]), flush=True)
     result = {
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "command": " ".join(["python", "tools/activation_study.py", *sys.argv[1:]]),
-        "versions": {"qlearn": ql.__version__, "torch": torch.__version__, "python": sys.version.split()[0]},
+        **head(typed("activation_study.py")),
         "pictures": options.pictures,
         "epochs": options.epochs,
         "alone": alone.to_dict(),
         "networks": networks,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=2) + "\n")
+    write(options.output, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from provenance import head, write
 
 import qlearn as ql
 from qlearn.analysis.compare import paired_difference
@@ -80,10 +80,8 @@ def measured(name: str, grids: list[str], iterations: list[int]) -> dict[str, An
         print(rows[-1], flush=True)
     return {
         "network": name,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": f"python tools/adaround.py {name} --weights {' '.join(grids)} "
-        f"--iterations {' '.join(map(str, iterations))}",
-        "versions": {"qlearn": ql.__version__, "torch": torch.__version__, "python": platform.python_version()},
+        **head(f"python tools/adaround.py {name} --weights {' '.join(grids)} "
+               f"--iterations {' '.join(map(str, iterations))}"),
         "machine": f"{os.cpu_count()} cores shared with other work, 1 thread",
         "pictures": f"rounded on {len(data.calibration)}: {data.calibration.name}; "
         f"evaluated on {len(data.evaluation)}: {data.evaluation.name}",
@@ -91,7 +89,7 @@ def measured(name: str, grids: list[str], iterations: list[int]) -> dict[str, An
         "activations": "affine, 8 bits, mse",
         "minus_float_points": "difference to float in points, and its 95 % interval (paired)",
         "rows": rows,
-    }
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -104,10 +102,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = measured(options.network, options.weights or GRIDS[options.network], options.iterations)
-    head = json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=2)[:-2]
+    top = json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=2)[:-2]
     rows = ",\n".join(f"    {json.dumps(row)}" for row in result["rows"])
     output = options.output or RESULTS / f"adaround_{options.network}.json"
-    output.write_text(f'{head},\n  "rows": [\n{rows}\n  ]\n}}\n', encoding="utf-8")
+    write(output, f'{top},\n  "rows": [\n{rows}\n  ]\n}}\n')
     print(f"{output.name}: {len(result['rows'])} rows")
 
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shlex
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from provenance import head, typed, write
 
 import qlearn as ql
 from qlearn.pipeline.select import choose_pictures, picture_statistics
@@ -151,30 +149,22 @@ def main() -> None:
     print(activations)
     entry = {
         "network": options.network,
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": command(sys.argv[1:]),
-        "versions": {"qlearn": ql.__version__, "torch": torch.__version__, "numpy": np.__version__},
+        **head(typed("calibration_data.py")),
         "pool": len(pool),
         "activations": activations.to_dict(),
         "weights": weights.to_dict(),
     }
-    write(options.output, entry)
+    write_entry(options.output, entry)
 
 
-def command(arguments: list[str]) -> str:
-    """What was typed, but for where the file went."""
-    kept = [word for before, word in zip(["", *arguments], arguments, strict=False) if "--output" not in (before, word)]
-    return shlex.join(["python", "tools/calibration_data.py", *kept])
-
-
-def write(path: Path, entry: dict[str, Any]) -> None:
+def write_entry(path: Path, entry: dict[str, Any]) -> None:
     """Put the entry in the place of the network's last one."""
     entries = json.loads(path.read_text(encoding="utf-8"))["networks"] if path.exists() else []
     entries = [one for one in entries if one["network"] != entry["network"]] + [entry]
     entries.sort(key=lambda one: str(one["network"]))
     text = json.dumps({"networks": entries}, indent=1)
     compact = re.sub(r"\[([^\[\]{}]*)\]", lambda found: f"[{' '.join(found[1].split())}]", text)  # lists of numbers
-    path.write_text(compact + "\n", encoding="utf-8")
+    write(path, compact + "\n")
 
 
 if __name__ == "__main__":

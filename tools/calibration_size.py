@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from provenance import head, write
 
 import qlearn as ql
 
@@ -47,8 +47,7 @@ def measured(draws: int, pictures: int) -> dict[str, Any]:
     curve = ql.calibration_size_curve(ql.fold_batch_norm(net), recipes, others, evaluation, sizes=SIZES, draws=draws)
     return {
         "network": "tiny_resnet",
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": f"python tools/calibration_size.py --draws {draws} --pictures {pictures}",
+        **head(f"python tools/calibration_size.py --draws {draws} --pictures {pictures}"),
         "pictures": f"{pictures} of the bundled evaluation pictures; calibrated on draws from the other {len(others)}",
         "rows": [
             {"choice": row.recipe, "size": row.size, "accuracy": [round(x, 4) for x in row.accuracy],
@@ -67,9 +66,9 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = measured(options.draws, options.pictures)
-    head = json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=2)[:-2]
+    top = json.dumps({key: value for key, value in result.items() if key != "rows"}, indent=2)[:-2]
     rows = ",\n".join(f"    {json.dumps(row)}" for row in result["rows"])
-    options.output.write_text(f'{head},\n  "rows": [\n{rows}\n  ]\n}}\n', encoding="utf-8")
+    write(options.output, f'{top},\n  "rows": [\n{rows}\n  ]\n}}\n')
     print(f"{options.output.name}: {len(result['rows'])} rows")
 
 

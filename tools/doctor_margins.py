@@ -1,21 +1,22 @@
 """How far healthy networks stay from the limits of the doctor: the evidence for `qlearn.analysis.doctor.faults`.
 
-    python tools/doctor_margins.py [tiny_resnet tiny_mobilenet families resnet20 mobilenet_v1_0.25] > FILE.json
+    python tools/doctor_margins.py [tiny_resnet tiny_mobilenet families resnet20 mobilenet_v1_0.25] [--output FILE]
 
-Prints the worst value of every sign over all networks, calibrators and granularities, beside its limit.
+Prints or writes the worst value of every sign over all networks, calibrators and granularities, beside its limit.
 """
 
 from __future__ import annotations
 
-import datetime as dt
+import argparse
 import json
-import platform
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from provenance import head, typed, write
 
 import qlearn as ql
 from qlearn.analysis.doctor import faults
@@ -102,10 +103,14 @@ def _signs_of_weights(case: Case) -> Iterator[tuple[str, float]]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"which of {', '.join(NETWORKS)} (all)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write there instead of printing")
+    options = parser.parse_args()
     warnings.simplefilter("ignore", FallbackWarning)
     torch.set_num_threads(1)
     worst: dict[str, tuple[float, str]] = {}
-    for name, net, calibration, evaluation in networks(sys.argv[1:] or list(NETWORKS)):
+    for name, net, calibration, evaluation in networks(options.networks or list(NETWORKS)):
         for calibrator in CALIBRATORS:
             for granularity in ("per_channel", "per_tensor")[: 1 + (name in PER_TENSOR_IS_HEALTHY)]:
                 recipe = ql.Recipe(
@@ -122,9 +127,11 @@ def main() -> None:
         sign: {"limit": getattr(faults, sign), "worst healthy": abs(value) if value else 0.0, "where": where}
         for sign, (value, where) in worst.items()
     }
-    versions = {"qlearn": ql.__version__, "torch": torch.__version__, "numpy": np.__version__}
-    made = {"date": dt.datetime.now(tz=dt.UTC).date().isoformat(), "command": " ".join(sys.argv)}
-    print(json.dumps({**made, "versions": versions | {"python": platform.python_version()}, "signs": rows}, indent=2))
+    text = json.dumps({**head(typed("doctor_margins.py")), "signs": rows}, indent=2)
+    if options.output is None:
+        print(text)
+    else:
+        write(options.output, text + "\n")
 
 
 if __name__ == "__main__":

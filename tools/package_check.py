@@ -1,11 +1,13 @@
 """Build sdist and wheels, install them into a clean environment, and run the tests from there.
 
 The environment sees the dependencies of the current one through a path file, but nothing that was installed
-for development: qlearn and its plugins come from the wheels alone (-P keeps the source tree off the path).
+for development: qlearn and its plugins come from the wheels alone (the source of qlearn is taken away before).
 """
 
 from __future__ import annotations
 
+import argparse
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -41,6 +43,9 @@ def clean_environment(folder: Path) -> Path:
 
 def main() -> None:
     """Build, install, test."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes of the tests (1)")
+    parallel = ("--numprocesses", str(parser.parse_args().jobs), "--dist", "loadfile")
     with tempfile.TemporaryDirectory() as name:
         room = Path(name)
         for source in (ROOT, *PLUGINS):
@@ -51,9 +56,10 @@ def main() -> None:
         with tarfile.open(next((room / "dist").glob("qlearn-*.tar.gz"))) as archive:
             archive.extractall(room / "source", filter="data")
         tree = next((room / "source").iterdir())
+        shutil.rmtree(tree / "qlearn")
         run(python, "-P", "-c", "import qlearn; assert 'environment' in qlearn.__file__, qlearn.__file__", cwd=tree)
         quick = ("-m", "not slow and not realdata and not runtimes", "-p", "no:cacheprovider", "--quiet")
-        run(python, "-P", "-m", "pytest", "tests", *quick, cwd=tree)
+        run(python, "-P", "-m", "pytest", "tests", *quick, *parallel, cwd=tree)
         for plugin in PLUGINS:
             run(
                 python,

@@ -9,7 +9,6 @@ import argparse
 import inspect
 import json
 import platform
-import time
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from provenance import head, write
 
 import qlearn as ql
 from qlearn.classroom.runtimes import RUNTIMES, runtime_codes
@@ -89,8 +89,7 @@ def _described(observer: Any) -> str:
 def measured(pictures: int) -> dict[str, Any]:
     """Return everything that the file holds."""
     return {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": f"python tools/runtimes.py --pictures {pictures}",
+        **head(f"python tools/runtimes.py --pictures {pictures}"),
         "machine": f"{platform.machine()}, torch sees {torch.backends.cpu.get_cpu_capability()}",
         "pictures": f"{pictures} of the bundled evaluation pictures; calibrated on the bundled calibration pictures",
         "rows": [row for network in NETWORKS for row in compared(network, pictures)],
@@ -106,7 +105,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     result = measured(options.pictures)
-    options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write(options.output, json.dumps(result, indent=2) + "\n")
     for row in result["rows"]:
         print(f"{row['network']:15} {row['runtime']:18} {row['codes']} codes, {row['mismatches']} mismatches")
 

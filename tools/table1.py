@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from provenance import head, typed, write
 
 import qlearn as ql
 from qlearn.analysis.compare import paired_difference
@@ -95,13 +95,12 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = [measured(name, options.images) for name in options.networks]
     result = {
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": "python tools/table1.py",
+        **head(typed("table1.py")),
         "activations": "affine, 8 bits, per tensor, calibrator mse",
         "pictures": {name: NETWORKS[name] for name in options.networks},
         "rows": rows,
     }
-    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write(options.output, json.dumps(result, indent=1) + "\n")
     print(f"{options.output.name}: {len(rows)} networks")
 
 

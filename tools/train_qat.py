@@ -39,6 +39,7 @@ from qlearn.zoo.pictures import cifar10_training
 from qlearn.zoo.qat import available_qat, find_qat, load_qat, packed_state
 
 sys.path.insert(0, str(Path(__file__).parent))
+from provenance import whole, write
 from train_zoo import ASSETS, CACHE, LOGS, training_set
 
 if TYPE_CHECKING:
@@ -313,10 +314,11 @@ def main() -> None:
     if options.resume and run.checkpoint.exists():
         run.restore()
     run.train()
-    np.savez_compressed(ASSETS / f"{options.name}.npz", allow_pickle=False, **packed_state(run.qat))
+    with whole(ASSETS / f"{options.name}.npz") as part:
+        np.savez_compressed(part, allow_pickle=False, **packed_state(run.qat))
     results = rows(options.name, run.qat)
     LOGS.mkdir(exist_ok=True)
-    (LOGS / f"{options.name}.json").write_text(json.dumps(summary(run, results), indent=2) + "\n")
+    write(LOGS / f"{options.name}.json", json.dumps(summary(run, results), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from provenance import head, typed, whole, write
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 from tqdm import tqdm
@@ -204,7 +205,8 @@ def write_weights(net: nn.Module, path: Path) -> None:
     """Write the float32 arrays of the state dict; batch norm's step counters stay out."""
     state = net.state_dict()
     arrays = {key: value.contiguous().numpy() for key, value in state.items() if value.is_floating_point()}
-    np.savez_compressed(path, allow_pickle=False, **arrays)
+    with whole(path) as part:
+        np.savez_compressed(part, allow_pickle=False, **arrays)
 
 
 def main() -> None:
@@ -222,7 +224,7 @@ def main() -> None:
     net, summary = train(options.name, recipe, resume=options.resume)
     write_weights(net, ASSETS / f"{options.name}.npz")
     LOGS.mkdir(exist_ok=True)
-    (LOGS / f"{options.name}.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write(LOGS / f"{options.name}.json", json.dumps(head(typed("train_zoo.py")) | summary, indent=2) + "\n")
 
 
 if __name__ == "__main__":

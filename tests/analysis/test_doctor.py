@@ -1,5 +1,6 @@
 """The doctor finds what was planted and nothing else, and has nothing to say about healthy networks."""
 
+import functools
 import json
 import os
 import warnings
@@ -30,16 +31,20 @@ from qlearn.graph.equalize import cross_layer_equalize
 from qlearn.zoo.models.families import FAMILIES, family
 
 needs_data = pytest.mark.skipif("QLEARN_DATA" not in os.environ, reason="QLEARN_DATA is not set")
-FOUND: dict[str, tuple[str, bool]] = {}
 BOOK = Path(__file__).parents[2] / "book"
+
+
+@functools.cache
+def found(what):
+    """What was broken, and what the doctor says of it: once for the tests that ask."""
+    make, network = BROKEN[what]
+    broken = make(network)
+    return broken, broken.diagnose()
 
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_finds_the_fault_and_nothing_else(what):
-    make, network = BROKEN[what]
-    broken = make(network)
-    diagnosis = broken.diagnose()
-    FOUND[what] = broken.fault, diagnosis.faults == {broken.fault}
+    broken, diagnosis = found(what)
     assert diagnosis.faults == {broken.fault}, diagnosis
     assert broken.site is None or {finding.site for finding in diagnosis} == {broken.site}
     assert all(0.8 <= finding.confidence <= 1 and finding.remedies for finding in diagnosis)
@@ -47,11 +52,11 @@ def test_finds_the_fault_and_nothing_else(what):
 
 
 def test_how_many_were_found(capsys):
-    if len(FOUND) < len(BROKEN):
-        pytest.skip("only after all of the tests above")
+    planted = {what: found(what) for what in BROKEN}
+    right = sum(diagnosis.faults == {broken.fault} for broken, diagnosis in planted.values())
     with capsys.disabled():
-        print(f"\n{sum(ok for _, ok in FOUND.values())} of {len(FOUND)} planted faults found, and nothing else")
-    assert {fault for fault, _ in FOUND.values()} == set(FAULTS), "every fault is planted somewhere"
+        print(f"\n{right} of {len(planted)} planted faults found, and nothing else")
+    assert {broken.fault for broken, _ in planted.values()} == set(FAULTS), "every fault is planted somewhere"
 
 
 def test_the_records_fit_together():
@@ -163,8 +168,7 @@ def test_without_labels_the_gain_is_agreement():
 
 
 def test_the_diagnosis_is_a_value():
-    make, network = BROKEN["weights quantized twice"]
-    diagnosis = make(network).diagnose()
+    _, diagnosis = found("weights quantized twice")
     assert len(diagnosis) == len(list(diagnosis)) > MOST_OF_A_KIND
     assert "... and so at" in str(diagnosis)
     assert diagnosis._repr_html_().startswith("<pre>")

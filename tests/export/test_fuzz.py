@@ -176,6 +176,7 @@ def test_the_meter_sees_memory_and_time():
         meter(lambda: 1 / 0)
 
 
+@pytest.mark.slow
 def test_damaged_tflite_files_are_refused_or_run(meter, capsys):
     content, rng = ASSET.read_bytes(), np.random.default_rng(0)
     for number in range(COUNT):
@@ -204,6 +205,7 @@ def test_damaged_model_files_are_refused(meter, tmp_path, capsys):
     assert meter.ran == unchanged + 1
 
 
+@pytest.mark.slow
 def test_contradictory_models_with_a_right_checksum_are_refused_or_run(meter, tmp_path, capsys):
     """Damage cannot do this; an author with bad intentions can."""
     model, rng = everything(), np.random.default_rng(2)

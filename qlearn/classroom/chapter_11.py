@@ -55,7 +55,7 @@ def chance_of_a_coin(only_first: int, only_second: int) -> float:
     for heads in range(tosses + 1):
         if max(heads, tosses - heads) >= most:
             ways += math.comb(tosses, heads)
-    return ways / 2**tosses
+    return float(ways / 2**tosses)
 
 
 def _draw_split(rng: np.random.Generator, number: int) -> dict[str, Any]:

@@ -1,54 +1,24 @@
 """The engines beside torch's float32 and ONNX Runtime's int8: one thread, in turns, ratios of medians."""
 
 import functools
-import time
-from pathlib import Path
-from statistics import median
 
-import networks
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from engines import CL, in_turns, onnx_session, prepared, processor
 
-import qlearn as ql
-from qlearn.errors import MissingDependencyError
-from qlearn.export.onnx import onnx_graph
-from qlearn.export.onnx_write import onnx_bytes
 from qlearn.integer.layers import run_layer
 from qlearn.integer.profiles import profile_named
 from qlearn.integer.torch_engine import build
 from qlearn.integer.torch_values import pack, unpack
 
 GOALS = {"ResNet-18": 2.3, "MobileNetV2": 0.9}
-FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8")
-CL = {"memory_format": torch.channels_last}
-ROUNDS = 31
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
     torch.set_num_threads(1)
-
-
-def processor():
-    """What /proc/cpuinfo says about dot products, where there is one."""
-    path = Path("/proc/cpuinfo")
-    text = path.read_text() if path.exists() else ""
-    flags = next((line.split(":")[1].split() for line in text.splitlines() if line.startswith("flags")), [])
-    return ", ".join(f"{flag} {'yes' if flag in flags else 'no'}" for flag in FLAGS) if flags else "unknown"
-
-
-def in_turns(functions, rounds=ROUNDS):
-    """Median processor time in milliseconds of each function, one round of all after the other."""
-    times = {name: [] for name in functions}
-    for turn in range(rounds + 3):
-        for name, function in functions.items():
-            start = time.process_time()
-            function()
-            if turn >= 3:
-                times[name].append(1e3 * (time.process_time() - start))
-    return {name: median(values) for name, values in times.items()}
 
 
 def show(capsys, title, times, *, base="torch float32", goal=None):
@@ -58,30 +28,6 @@ def show(capsys, title, times, *, base="torch float32", goal=None):
             ratio = f"{times[base] / value:6.2f} x {base}" if base in times else ""
             wanted = f"   goal {goal}" if goal and name == "torch engine" else ""
             print(f"  {name:28}{value:9.2f} ms {ratio}{wanted}")
-
-
-@functools.cache
-def prepared(name):
-    """The float module, channels last; the integer model of ONNX Runtime's arithmetic; a picture."""
-    module = networks.make(name)
-    x = torch.randn(5, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    recipe = ql.Recipe(weights=ql.TensorRecipe(scheme="symmetric_restricted", granularity="per_channel"))
-    network = ql.trace(module, x[:1])
-    model = ql.quantize_model(network, recipe, ql.calibrate(network, [x[1:]], recipe)).to_integer("onnxruntime")
-    return module.to(**CL), model, x[:1].contiguous(**CL)
-
-
-def onnx_session(model):
-    """The file that `export_onnx` writes, in ONNX Runtime on one thread; None where the extra is not installed."""
-    try:
-        import onnxruntime
-
-        content = onnx_bytes(onnx_graph(model, integers=True), model.name, {})
-    except (ImportError, MissingDependencyError):
-        return None
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 @pytest.mark.parametrize("name", GOALS)

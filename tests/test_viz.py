@@ -116,6 +116,16 @@ DRAWINGS = {
     "step gradient of nothing": lambda: viz.step_gradient([], [], QP),
     "step gradient of odd values": lambda: viz.step_gradient(ODD, ODD, QP),
     "layer in training": lambda: viz.fake_quantized_layer(title="t"),
+    "schemes": lambda: viz.scheme_table(["a", "b"], ["x", "y\nz"], [[0.2, 65], [92, 92]], title="t"),
+    "schemes with a hole": lambda: viz.scheme_table(["a"], ["x", "y"], [[float("nan"), 65]]),
+    "schemes without float": lambda: viz.scheme_table(["a"], ["x", "y"], [[64, float("nan")]]),
+    "schemes of nothing": lambda: viz.scheme_table([], ["x"], np.zeros((0, 1))),
+    "differences": lambda: viz.differences(["a", "b"], [(0, -1, 1), (-60, -65, -55)], title="t"),
+    "differences upwards": lambda: viz.differences(["a"], [(30, 20, 40)]),
+    "differences of nothing": lambda: viz.differences([], []),
+    "speed": lambda: viz.speed_ratios(["a", "b"], {"x": [3.1, 0.7], "y": [1, 2]}, title="t"),
+    "speed of nothing": lambda: viz.speed_ratios([], {"x": []}),
+    "speed without a tool": lambda: viz.speed_ratios(["a"], {}),
     "pictures": lambda: viz.pictures(PICTURES, ["a", "b", "c"], columns=2, title="t"),
 }
 
@@ -194,6 +204,13 @@ REFUSED = {
     "one_output takes three matrices of one shape": lambda: viz.one_output([[1]], [[1, 2]], [[1]], {}),
     "look at 'bias'": lambda: viz.convolution_errors({key: 1.0 for key in DB if key != "bias"}),
     "look at 'luck'": lambda: viz.convolution_errors(DB | {"luck": 1.0}),
+    "1 networks, 2 schemes, reference -1 and accuracies of shape .1, 3.": lambda: viz.scheme_table(
+        ["a"], ["x", "y"], [[1, 2, 3]]
+    ),
+    "1 networks, 1 schemes, reference 4": lambda: viz.scheme_table(["a"], ["x"], [[1]], reference=4),
+    "differences: 2 labels want as many triples": lambda: viz.differences(["a", "b"], [(0, 0, 0)]),
+    "differences: 1 labels": lambda: viz.differences(["a"], [(0, 0)]),
+    "speed_ratios: 1 networks, but the tools have {'x': 2}": lambda: viz.speed_ratios(["a"], {"x": [1, 2]}),
     "3, 4, 4, 3.* with 1 captions": lambda: viz.pictures(PICTURES, ["a"]),
     "0 captions": lambda: viz.pictures(PICTURES[:0], []),
     "2 numbers for usage, 1 for cost": lambda: viz.pareto_front([1, 2], [1]),
@@ -240,6 +257,31 @@ def test_what_the_bars_show_is_what_was_given():
     assert (
         both.lines[0].get_markersize() > 1.5 * both.lines[1].get_markersize()
     )  # the lower one is seen around the upper
+
+
+def test_a_difference_is_blue_only_if_its_interval_holds_zero():
+    ends = [(0.5, -0.1, 1.0), (-0.5, -1.0, -0.1), (0.5, 0.1, 1.0), (-64.9, -68.4, -61.0)]
+    ax = viz.differences(list("abcd"), ends, lowest=-10)
+    marks = [line for line in ax.lines if line.get_marker() not in {"None", None}]
+    assert [(line.get_marker(), line.get_color()) for line in marks] == [
+        ("o", viz.QUANTIZED), ("s", viz.ERROR), ("s", viz.ERROR), ("<", viz.ERROR)
+    ]  # fmt: skip
+    assert marks[3].get_xdata()[0] == pytest.approx(-10, abs=0.2)
+    assert ax.texts[3].get_text() == "-64.9 [-68.4, -61.0]"
+
+
+def test_a_scheme_is_orange_by_what_it_loses():
+    ax = viz.scheme_table(["a"], ["x", "y", "float"], [[10.0, 88.5, 90.0]])
+    assert [patch.get_alpha() for patch in ax.patches] == [1.0, pytest.approx(1.5 / 20), None]
+    weights = {text.get_text(): text.get_weight() for text in ax.texts}
+    assert (weights["10.0"], weights["88.5"], weights["90.0"]) == ("bold", "bold", "normal")
+    first = viz.scheme_table(["a"], ["float", "x"], [[90.0, 10.0]], reference=0)
+    assert [patch.get_alpha() for patch in first.patches] == [None, 1.0]
+
+
+def test_slower_than_float_is_hatched():
+    ax = viz.speed_ratios(["a", "b"], {"x": [3.1, 0.7]})
+    assert [(patch.get_width(), patch.get_hatch()) for patch in ax.patches] == [(3.1, ""), (0.7, "////")]
 
 
 def test_slider_is_one_block_of_html():

@@ -5,6 +5,7 @@ dashed black is the clip range, a red tick is the zero point.
 pyplot is not used, so nothing is left behind; a notebook shows the Axes that a cell returns.
 """
 
+from qlearn.viz.comparisons import differences, scheme_table, speed_ratios
 from qlearn.viz.flows import ERROR_SOURCES, convolution_errors, one_output, ptq_beside_qat
 from qlearn.viz.frames import Slider, png
 from qlearn.viz.layers import budget_bars, channel_ranges, layer_rmse, layer_sqnr, sensitivity_bars
@@ -35,6 +36,7 @@ __all__ = [
     "convolution_errors",
     "cost_bars",
     "curves",
+    "differences",
     "dots",
     "error_curve",
     "fake_quantized_layer",
@@ -54,7 +56,9 @@ __all__ = [
     "results_bars",
     "rounding_staircase",
     "scaled_channels",
+    "scheme_table",
     "sensitivity_bars",
+    "speed_ratios",
     "spread",
     "step_gradient",
     "straight_through",

@@ -116,6 +116,20 @@ def test_spec_of_the_sigmoid_table_is_the_librarys():
         assert exercises()["06.4"].spec(**case) == unary_table("sigmoid", q_in, q_out).tolist()
 
 
+def test_spec_of_levels_left_is_the_librarys():
+    for case in exercises()["11.2"].all_cases():
+        weight = np.linspace(-1, 1, 20_001).astype(np.float32)
+        ends = ql.ClipRange(-case["ratio"], case["ratio"])
+        qparams = ql.scheme("symmetric_restricted", bits=case["bits"]).qparams(ends)
+        assert len(np.unique(ql.quantize(weight, qparams))) == exercises()["11.2"].spec(**case)
+
+
+def test_spec_of_the_coin_agrees_with_tossing_it():
+    tosses = np.random.default_rng(0).binomial(9, 0.5, 200_000)
+    found = (np.maximum(tosses, 9 - tosses) >= 7).mean()
+    assert exercises()["11.3"].spec(2, 7) == pytest.approx(found, abs=0.005)
+
+
 def test_spec_of_row_scales_is_the_librarys():
     exercise = exercises()["02.1"]
     for case in exercise.all_cases():
@@ -530,6 +544,12 @@ def _followed(batches, m, *, zero=True, start=True, keep=False):
     return ends
 
 
+def _tail(first, second, more=0):
+    """The probability of one direction alone."""
+    tosses, most = first + second, max(first, second) + more
+    return sum(math.comb(tosses, heads) for heads in range(most, tosses + 1)) / 2**tosses
+
+
 WRONG = [
     ("00.1", lambda n, b: n * b // 8, "input     weights=3, bits=4"),
     ("00.1", lambda n, b: n * b / 8, "an integer is expected, this is a float"),
@@ -692,6 +712,18 @@ WRONG = [
     ("10.4", "c", 'not "c"'),
     ("10.5", "a", "from machine to machine"),
     ("10.5", "c", 'not "c"'),
+    ("11.1", lambda p, h: round(1.96**2 * p * (1 - p) / h**2), "fails"),
+    ("11.1", lambda p, h: math.ceil(1.96 * p * (1 - p) / h**2), "Yours     279\n  Expected  547"),
+    ("11.1", lambda p, h: math.ceil(1.96**2 * p * (1 - p) / h**2), "Yours     0\n  Expected  1"),
+    ("11.2", lambda r, b: 2 * int((2 ** (b - 1) - 1) / r) + 1, "Yours     1\n  Expected  3"),
+    ("11.2", lambda r, b: round((2 ** (b - 1) - 1) / r), "Yours     1\n  Expected  3"),
+    ("11.2", lambda r, b: 2 * round(2 ** (b - 1) / r) + 1, "fails"),
+    ("11.3", _tail, "Yours     0.03125\n  Expected  0.0625"),
+    ("11.3", lambda b, c: 2 * _tail(b, c), "Yours     1.3125\n  Expected  1"),
+    ("11.3", lambda b, c: min(1.0, 2 * _tail(b, c, more=1)), "Yours     0\n  Expected  0.0625"),
+    ("11.4", "a", "neither is excluded"),
+    ("11.4", "b", "the network is another one"),
+    ("11.4", "d", "leaves zero out"),
 ]
 
 

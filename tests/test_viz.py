@@ -60,6 +60,14 @@ DRAWINGS = {
     "spread": lambda: viz.spread([1, 2, 4], {"a": ([2, 3, 4], [1, 2, 3], [3, 4, 5]), "b": ([1] * 3,) * 3}),
     "spread of one": lambda: viz.spread([1], {"a": ([2], [1], [3])}, title="t"),
     "spread of nothing": lambda: viz.spread([], {}),
+    "ladder": lambda: viz.decision_ladder(
+        ["a", "b"], {"x": [(0.1, True)], "y": [(-60, False), (-3, False)]}, title="t"
+    ),
+    "ladder of nothing": lambda: viz.decision_ladder([], {}, title="t"),
+    "intervals": lambda: viz.intervals(
+        ["a", "b", "c"], [(0, -1, 1), (-2, -3, 0), (-65, -68, -61)], limit=-1, title="t"
+    ),
+    "intervals of nothing": lambda: viz.intervals([], [], title="t"),
     "front": lambda: viz.pareto_front([1, 2, 4], [3, 1, 0.1], marks={"a": (2, 2), "b": (3, 0.5)}, title="t"),
     "front with a zero": lambda: viz.pareto_front([1, 2], [1, 0], marks={"a": (1, 0)}),
     "front of zeros": lambda: viz.pareto_front([1], [0]),
@@ -196,6 +204,9 @@ REFUSED = {
     "look at 'luck'": lambda: viz.convolution_errors(DB | {"luck": 1.0}),
     "3, 4, 4, 3.* with 1 captions": lambda: viz.pictures(PICTURES, ["a"]),
     "0 captions": lambda: viz.pictures(PICTURES[:0], []),
+    "'x' took 2 steps of 1": lambda: viz.decision_ladder(["a"], {"x": [(0, False), (1, True)]}),
+    "1 labels, 2 differences": lambda: viz.intervals(["a"], [(0, 0, 0), (0, 0, 0)]),
+    "'a': 1 is not between -1 and 0": lambda: viz.intervals(["a"], [(1, -1, 0)]),
     "2 numbers for usage, 1 for cost": lambda: viz.pareto_front([1, 2], [1]),
     "2 layers, but 1 costs at 4 bits": lambda: viz.cost_bars(["a", "b"], {4: [1.0]}),
     "1 layers, 2 bits": lambda: viz.allocation_strip(["a"], [8, 4]),

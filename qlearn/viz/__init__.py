@@ -5,6 +5,7 @@ dashed black is the clip range, a red tick is the zero point.
 pyplot is not used, so nothing is left behind; a notebook shows the Axes that a cell returns.
 """
 
+from qlearn.viz.decisions import decision_ladder, intervals
 from qlearn.viz.flows import ERROR_SOURCES, convolution_errors, one_output, ptq_beside_qat
 from qlearn.viz.frames import Slider, png
 from qlearn.viz.layers import budget_bars, channel_ranges, layer_rmse, layer_sqnr, sensitivity_bars
@@ -35,11 +36,13 @@ __all__ = [
     "convolution_errors",
     "cost_bars",
     "curves",
+    "decision_ladder",
     "dots",
     "error_curve",
     "fake_quantized_layer",
     "histogram_with_range",
     "integer_grid",
+    "intervals",
     "layer_rmse",
     "layer_sqnr",
     "loss_line",

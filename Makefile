@@ -65,7 +65,7 @@ package: $(VENV)/develop  ## wheel and sdist, tested from the wheel in a clean e
 notebooks: $(VENV)/develop  ## execute the chapters again and write their outputs
 	$(BIN)/python tools/notebooks.py run
 
-student: $(VENV)/develop  ## copies of the chapters without solutions, in student/ (nbgrader: STUDENT_ARGS=--grade)
+student: $(VENV)/develop  ## copies of the chapters without solutions, in student/ (a course for nbgrader: STUDENT_ARGS=--grade)
 	$(BIN)/python tools/student.py $(STUDENT_ARGS)
 
 results: $(VENV)/develop  ## the long computations again, hours (one: RESULTS=table1; what there is: RESULTS=list)

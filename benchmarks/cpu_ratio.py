@@ -96,7 +96,7 @@ def load():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS, metavar="N")
-    parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE", help="the file to write")
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="FILE", help="the file to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
     before = load()
@@ -112,7 +112,7 @@ def main():
         "method": f"medians of {options.rounds} rounds of processor time, all in turns; one picture of 224 x 224",
         "rows": rows,
     }
-    options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

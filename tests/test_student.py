@@ -77,9 +77,17 @@ def test_the_counting_cell_raises_until_solved(tool):
 
 
 def test_the_command_writes_one_copy_of_each_chapter(tool, tmp_path, capsys):
-    assert tool.main(["--into", str(tmp_path / "copies"), "--grade"]) == 0
+    assert tool.main(["--into", str(tmp_path / "copies")]) == 0
     assert sorted(path.name for path in (tmp_path / "copies").iterdir()) == [path.name for path in NOTEBOOKS]
     assert capsys.readouterr().out == f"{len(NOTEBOOKS)} chapters without solutions: copies/\n"
+
+
+def test_the_command_writes_a_course_for_nbgrader(tool, tmp_path, capsys):
+    assert tool.main(["--into", str(tmp_path), "--grade"]) == 0
+    found = sorted(tmp_path.glob("source/*/*.ipynb"))
+    assert [(path.parent.name, path.name) for path in found] == [(path.name[:2], path.name) for path in NOTEBOOKS]
+    assert capsys.readouterr().out.endswith(", a course for nbgrader\n")
+    compile((tmp_path / "nbgrader_config.py").read_text(), "nbgrader_config.py", "exec")
 
 
 def test_an_exercise_without_difficulty_is_named(tool):

@@ -60,6 +60,11 @@ DRAWINGS = {
     "spread": lambda: viz.spread([1, 2, 4], {"a": ([2, 3, 4], [1, 2, 3], [3, 4, 5]), "b": ([1] * 3,) * 3}),
     "spread of one": lambda: viz.spread([1], {"a": ([2], [1], [3])}, title="t"),
     "spread of nothing": lambda: viz.spread([], {}),
+    "ladder": lambda: viz.decision_ladder(
+        ["a", "b"], {"x": [(0.1, True)], "y": [(-60, False), (-3, False)]}, title="t"
+    ),
+    "ladder of nothing": lambda: viz.decision_ladder([], {}, title="t"),
+    "differences with a limit": lambda: viz.differences(["a", "b"], [(0, -1, 1), (-2, -3, 0)], limit=-1, numbers=False),
     "front": lambda: viz.pareto_front([1, 2, 4], [3, 1, 0.1], marks={"a": (2, 2), "b": (3, 0.5)}, title="t"),
     "front with a zero": lambda: viz.pareto_front([1, 2], [1, 0], marks={"a": (1, 0)}),
     "front of zeros": lambda: viz.pareto_front([1], [0]),
@@ -213,6 +218,7 @@ REFUSED = {
     "speed_ratios: 1 networks, but the tools have {'x': 2}": lambda: viz.speed_ratios(["a"], {"x": [1, 2]}),
     "3, 4, 4, 3.* with 1 captions": lambda: viz.pictures(PICTURES, ["a"]),
     "0 captions": lambda: viz.pictures(PICTURES[:0], []),
+    "'x' took 2 steps of 1": lambda: viz.decision_ladder(["a"], {"x": [(0, False), (1, True)]}),
     "2 numbers for usage, 1 for cost": lambda: viz.pareto_front([1, 2], [1]),
     "2 layers, but 1 costs at 4 bits": lambda: viz.cost_bars(["a", "b"], {4: [1.0]}),
     "1 layers, 2 bits": lambda: viz.allocation_strip(["a"], [8, 4]),

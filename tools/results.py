@@ -127,6 +127,7 @@ RESULTS: tuple[Result, ...] = (
         needs=[DATA],
         pictures=f"{_PHOTOS}, chosen on 800 more",
     ),
+    _result("cpu_ratio", "python benchmarks/cpu_ratio.py", minutes=1, needs=["onnxruntime", "onnx"]),
     _result("doctor_margins", "python tools/doctor_margins.py", minutes=10, needs=[DATA]),
     _result(
         "mixed_precision_resnet20",

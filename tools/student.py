@@ -1,8 +1,8 @@
 """Write the students' copies of the chapters: ``python tools/student.py`` fills the folder ``student/``.
 
 ``notebooks/`` is the teacher's copy, and the only one that is written by hand: solutions and outputs included.
-A student's copy has neither. With ``--grade`` every exercise also gets a cell that fails until it is solved,
-marked for nbgrader: the answer is the student's, the rest is locked, and points are the exercise's difficulty.
+A student's copy has neither. With ``--grade`` the folder is a course of nbgrader: one assignment for each chapter,
+in which every exercise has a cell that fails until it is solved. Points are the exercise's difficulty.
 """
 
 from __future__ import annotations
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 SCHEMA = 3
 """The version of nbgrader's cell metadata."""
+
+CONFIGURATION = """\
+from nbgrader.converters import GenerateAssignment
+
+c = get_config()
+c.CourseDirectory.course_id = "qlearn"
+# The stubs of the exercises run, and no solution is left to clear: nbgrader would put a stub of its own there.
+c.GenerateAssignment.preprocessors = [
+    one for one in GenerateAssignment().preprocessors if one.__name__ != "ClearSolutions"
+]
+c.ExecutePreprocessor.timeout = 300  # seconds for one cell
+"""
+"""What nbgrader has to know about the course."""
 
 
 def student_copy(notebook: NotebookNode, *, grade: bool = False) -> NotebookNode:
@@ -83,21 +96,43 @@ def _mark(name: str, **roles: bool) -> dict[str, Any]:
     }
 
 
+def write_course(into: Path, *, grade: bool = False) -> int:
+    """Write the copy of every chapter.
+
+    Parameters
+    ----------
+    into : Path
+        The folder to fill: ``NN_name.ipynb``, or with `grade` ``source/NN/NN_name.ipynb`` and ``nbgrader_config.py``.
+    grade : bool
+
+    Returns
+    -------
+    int
+        How many chapters there are.
+    """
+    chapters = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    for path in chapters:
+        folder = into / "source" / path.name[:2] if grade else into
+        folder.mkdir(parents=True, exist_ok=True)
+        copied = student_copy(nbformat.read(path, as_version=4), grade=grade)
+        nbformat.validate(copied)
+        nbformat.write(copied, folder / path.name)
+    if grade:
+        (into / "nbgrader_config.py").write_text(CONFIGURATION, encoding="utf-8")
+    return len(chapters)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Write the copies, and say where they are."""
     parser = argparse.ArgumentParser(
         description="Write the students' copies of the chapters: no solutions, no outputs."
     )
     parser.add_argument("--into", type=Path, default=ROOT / "student", metavar="FOLDER", help="default: student/")
-    parser.add_argument("--grade", action="store_true", help="add cells that count, marked for nbgrader")
+    parser.add_argument("--grade", action="store_true", help="a course for nbgrader, with cells that count")
     options = parser.parse_args(argv)
-    options.into.mkdir(parents=True, exist_ok=True)
-    chapters = sorted((ROOT / "notebooks").glob("*.ipynb"))
-    for path in chapters:
-        copied = student_copy(nbformat.read(path, as_version=4), grade=options.grade)
-        nbformat.validate(copied)
-        nbformat.write(copied, options.into / path.name)
-    print(f"{len(chapters)} chapters without solutions: {options.into.name}/")
+    count = write_course(options.into, grade=options.grade)
+    course = ", a course for nbgrader" if options.grade else ""
+    print(f"{count} chapters without solutions: {options.into.name}/{course}")
     return 0
 
 

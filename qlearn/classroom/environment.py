@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,12 +79,25 @@ def setup(seed: int = 0) -> None:
 
 
 def results_folder() -> str:
-    """Return the folder of committed results, relative to the notebook: "results"."""
-    beside = os.path.join("notebooks", "results")  # noqa: PTH118  (relative, shown to readers)
-    for candidate in ("results", beside, os.path.join("..", beside)):  # noqa: PTH118  (the last for students' copies)
-        if os.path.isdir(candidate):  # noqa: PTH112
-            return candidate
-    raise QLearnError("no folder 'results' here: start Jupyter in the folder notebooks/, or in the one above it")
+    """Return the folder of committed results, relative to the notebook: "results".
+
+    It is looked for here, and then as ``notebooks/results`` in this folder and all those above it,
+    so that students' copies and those of a grader find it from wherever they lie in the repository.
+
+    Raises
+    ------
+    QLearnError
+        If there is none.
+    """
+    if os.path.isdir("results"):  # noqa: PTH112
+        return "results"
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks" / "results").is_dir():
+            return os.path.relpath(folder / "notebooks" / "results").replace(os.sep, "/")  # shown to readers
+    raise QLearnError(
+        "no folder 'results' here: start Jupyter in the folder notebooks/, or somewhere in the repository"
+    )
 
 
 def _problem(name: str, oldest: tuple[int, ...]) -> str | None:

@@ -6,6 +6,7 @@ pyplot is not used, so nothing is left behind; a notebook shows the Axes that a 
 """
 
 from qlearn.viz.comparisons import differences, scheme_table, speed_ratios
+from qlearn.viz.decisions import decision_ladder
 from qlearn.viz.flows import ERROR_SOURCES, convolution_errors, one_output, ptq_beside_qat
 from qlearn.viz.frames import Slider, png
 from qlearn.viz.layers import budget_bars, channel_ranges, layer_rmse, layer_sqnr, sensitivity_bars
@@ -36,6 +37,7 @@ __all__ = [
     "convolution_errors",
     "cost_bars",
     "curves",
+    "decision_ladder",
     "differences",
     "dots",
     "error_curve",

@@ -89,13 +89,16 @@ def differences(
     intervals: Sequence[Sequence[float]],
     *,
     lowest: float = -10.0,
+    limit: float | None = None,
+    numbers: bool = True,
     title: str = "",
     xlabel: str = "difference to float in points of accuracy, and its 95 % interval",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw differences with their intervals, one row each, and which of them can be told apart from zero.
+    """Draw differences with their intervals, one row each.
 
-    A blue dot has an interval that holds zero; an orange square has not.
+    A blue dot has an interval that holds zero; an orange square can be told apart from it.
+    With a limit, blue is good enough: the whole interval lies above the limit.
 
     Parameters
     ----------
@@ -103,7 +106,11 @@ def differences(
     intervals : sequence of three numbers
         Difference, lower and upper end for each label.
     lowest : float
-        Left end of the axis; what lies beyond is an arrow there. Its number is written all the same.
+        Left end of the axis; what lies beyond is an arrow there.
+    limit : float, optional
+        A dotted line: the lowest end of an interval that is good enough.
+    numbers : bool
+        Write each difference and its interval at the right.
     title, xlabel : str
     ax : Axes, optional
 
@@ -122,16 +129,18 @@ def differences(
         raise QLearnError(f"differences: {len(labels)} labels want as many triples of numbers, got {list(intervals)}")
     ax = axes_for(ax, title, size=(SIZE[0], 1.05 + 0.26 * max(len(labels), 3)))
     ax.axvline(0, color=LIMIT, ls="--", lw=1)
+    if limit is not None:
+        ax.axvline(limit, color=LIMIT, ls=":", lw=1.4)
     ends = np.asarray(intervals, float).reshape(-1, 3)
     for row, (middle, low, high) in enumerate(ends):
-        apart = low > 0 or high < 0
-        colour, marker = (ERROR, "s") if apart else (QUANTIZED, "o")
+        good = low <= 0 <= high if limit is None else low >= limit
+        colour, marker = (QUANTIZED, "o") if good else (ERROR, "s")
         if middle < lowest:
             ax.plot(lowest * 0.985, row, ls="none", marker="<", ms=8, color=colour)
         else:
             ax.plot([max(low, lowest), high], [row, row], color=colour, lw=2)
             ax.plot(middle, row, ls="none", marker=marker, ms=6.5, color=colour)
-        text = f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]"
+        text = f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]" if numbers else ""
         ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
     ax.set_xlim(lowest, max(1.0, float(ends[:, 2].max(initial=0.0)) * 1.1))
     ax.set_yticks(range(len(labels)), labels)

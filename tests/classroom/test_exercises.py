@@ -3,6 +3,7 @@
 import itertools
 import math
 import operator
+from fractions import Fraction
 from pathlib import Path
 
 import nbformat
@@ -128,6 +129,12 @@ def test_spec_of_the_coin_agrees_with_tossing_it():
     tosses = np.random.default_rng(0).binomial(9, 0.5, 200_000)
     found = (np.maximum(tosses, 9 - tosses) >= 7).mean()
     assert exercises()["11.3"].spec(2, 7) == pytest.approx(found, abs=0.005)
+
+
+def test_spec_of_pictures_needed_is_the_closed_form():
+    for case in exercises()["09.2"].all_cases():
+        exact = Fraction(str(case["differ"])) * Fraction(196) ** 2 / Fraction(str(case["points"])) ** 2
+        assert exercises()["09.2"].spec(**case) == max(1, math.ceil(exact))
 
 
 def test_spec_of_row_scales_is_the_librarys():
@@ -701,6 +708,27 @@ WRONG = [
     ("08.4", lambda u, s: int(s / 2 / abs(u)), "Yours     1\n  Expected  2"),
     ("08.5", "a", "collecting new statistics changes no step size"),
     ("08.5", "d", "same codes"),
+    ("09.1", lambda lows, limit: int(np.argmax(lows)), "Yours     2\n  Expected  1"),
+    (
+        "09.1",
+        lambda lows, limit: next((i for i, low in enumerate(lows) if low > limit), -1),
+        "Yours     -1\n  Expected  1",
+    ),
+    ("09.1", lambda lows, limit: next((i for i, low in enumerate(lows) if low >= limit), len(lows)), "Expected  -1"),
+    ("09.2", lambda d, p: math.floor(d * (196 / p) ** 2), "Yours     384\n  Expected  385"),
+    ("09.2", lambda d, p: math.ceil(d * (1.96 / p) ** 2), "Yours     1\n  Expected  2500"),
+    ("09.2", lambda d, p: math.ceil(d * (196 / p) ** 2), "Yours     0\n  Expected  1"),
+    ("09.3", lambda e, f, s, same, limit: 2 if e - s > limit else 1 if e - f > limit else 3 - 3 * same, "Yours     2"),
+    ("09.3", lambda e, f, s, same, limit: 3 if not same else 1 if e - f > limit else 2, "Yours     3\n  Expected  2"),
+    (
+        "09.3",
+        lambda e, f, s, same, limit: 1 if e - f > limit else 2 if f - s > limit else 0,
+        "Yours     0\n  Expected  3",
+    ),
+    ("09.4", "a", "2.6 points worse"),
+    ("09.4", "d", "selects luck"),
+    ("09.5", "a", "ahead by luck"),
+    ("09.5", "c", 'not "c"'),
     ("10.1", lambda m, a, n, b: (m + n, (a + b) / 2), "fails"),
     ("10.1", lambda m, a, n, b: (m * a + n * b) / (m + n), "shape () instead of (2,)"),
     ("10.2", lambda s: 2.0 ** np.floor(np.log2(s)), "Yours     0.25\n  Expected  0.5"),

@@ -97,5 +97,9 @@ def test_results_folder(monkeypatch, tmp_path):
     (tmp_path / "student").mkdir()
     monkeypatch.chdir(tmp_path / "student")
     assert classroom.results_folder() == "../notebooks/results"
+    deep = tmp_path / "student" / "autograded" / "ada" / "01"
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    assert classroom.results_folder() == "../../../../notebooks/results"
     monkeypatch.chdir(tmp_path / "notebooks")
     assert classroom.results_folder() == "results"

@@ -12,11 +12,11 @@ PARALLEL := --numprocesses $(JOBS) --dist loadfile
 STUDENT_ARGS ?=
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help lab demo test lint unit chapters book package notebooks results student benchmarks clean
+.PHONY: help lab demo test lint unit chapters book package notebooks results status site-check student benchmarks clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 $(VENV)/created:
 	@$(PYTHON) -c 'import sys; sys.exit("qlearn needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ...") if sys.version_info < (3, 11) else 0'
@@ -58,12 +58,19 @@ chapters: $(VENV)/develop  ## every notebook cell, its output compared
 
 book: $(VENV)/develop  ## the website, warnings as errors: book/_build/html
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BOOK)
+	$(BIN)/python tools/site_links.py
+
+site-check: book  ## links and accessibility of the website, in a browser (needs npm and Chromium)
+	cd tools/site && PUPPETEER_SKIP_DOWNLOAD=1 npm ci --silent && npm run --silent links && npm run --silent accessibility
 
 package: $(VENV)/develop  ## wheel and sdist, tested from the wheel in a clean environment
 	$(BIN)/python tools/package_check.py --jobs $(JOBS)
 
 notebooks: $(VENV)/develop  ## execute the chapters again and write their outputs
 	$(BIN)/python tools/notebooks.py run
+
+status: $(VENV)/develop  ## run every chapter alone, and write the status page with its time and memory
+	$(BIN)/python tools/status.py
 
 student: $(VENV)/develop  ## copies of the chapters without solutions, in student/ (a course for nbgrader: STUDENT_ARGS=--grade)
 	$(BIN)/python tools/student.py $(STUDENT_ARGS)
@@ -75,4 +82,4 @@ benchmarks: $(VENV)/develop  ## ratios measured on this machine
 	$(BIN)/python -m pytest benchmarks --override-ini=addopts= --import-mode=importlib --benchmark-only
 
 clean:  ## remove what the other targets made, the environment included
-	rm -rf $(VENV) build dist book/_build book/_vendor .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) build dist book/_build book/_vendor tools/site/node_modules .pytest_cache .mypy_cache .ruff_cache .benchmarks

@@ -21,6 +21,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.])/(home|work|root|tmp|Users|opt|usr|mnt|var
 DIRECTIVE = re.compile(r"^\s*(:{3,}|`{3,}|~{3,})\s*\{|^\([\w-]+\)=\s*$|\{[a-z]+(:[a-z]+)*\}`", re.MULTILINE)
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1\s*$", re.MULTILINE | re.DOTALL)
 LONGEST_CELL = 20  # lines of code that are not blank
+LONGEST_LINE = 88  # characters of code: what the page shows without a scroll bar
 LARGEST_FILE = 500_000  # bytes
 
 
@@ -160,6 +161,16 @@ def cells_are_short(notebook):
     ]
 
 
+def lines_are_short(notebook):
+    return [
+        f"cell {number}: a line of {len(line)} characters, the limit is {LONGEST_LINE}: {line.strip()[:40]!r}"
+        for number, cell in enumerate(notebook["cells"], start=1)
+        if cell["cell_type"] == "code"
+        for line in text_of(cell["source"]).splitlines()
+        if len(line) > LONGEST_LINE
+    ]
+
+
 def no_semicolon_at_the_end(notebook):
     """nbval runs cells without history, and IPython then prints the value in spite of the semicolon."""
     return [
@@ -182,6 +193,7 @@ RULES = [
     headings_do_not_jump,
     no_directives_or_roles,
     cells_are_short,
+    lines_are_short,
     no_semicolon_at_the_end,
 ]
 
@@ -289,6 +301,7 @@ SPOILT = [
     (no_directives_or_roles, spoil_prose("See {cite:t}`jacob2018`.")),
     (no_directives_or_roles, spoil_prose("(label)=\n## Part")),
     (cells_are_short, spoil_code(source="x = 1\n" * 21)),
+    (lines_are_short, spoil_code(source=["x = 1\n", f"y = {'1' * 85}\n"])),
     (no_semicolon_at_the_end, spoil_code(source="plot();\n")),
 ]
 

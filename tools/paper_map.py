@@ -156,7 +156,7 @@ def held(reference: str) -> str:
         chapter, cell, _ = place(rest)
         if not is_compared(cells(chapter).get(cell, ({}, {}))[0]):
             raise MapError(f"nbval compares no printed output of {rest!r}")
-        return f"nbval, `{cell}`"
+        return f"nbval of `{cell}`"
     if kind == "doctest":
         if ">>>" not in (ROOT / rest).read_text(encoding="utf-8"):
             raise MapError(f"{rest} has no examples")
@@ -210,6 +210,15 @@ def slip(anchor: str) -> str:
     return f"[{anchors('book/errata.md')[anchor]}](errata.md#{anchor})"
 
 
+FIELDS = {
+    "cells": ("taught in", taught),
+    "held": ("held by", held),
+    "library": ("in the library", named),
+    "errata": ("slips", slip),
+}
+"""Fields of a row, in the order of the page: the word before them, and how each reference is followed and rendered."""
+
+
 def row(record: dict[str, Any]) -> str:
     """Render one row; every reference is followed.
 
@@ -225,14 +234,15 @@ def row(record: dict[str, Any]) -> str:
             missing.append("library, or a note that says why not")
         if missing or (unknown := set(record) - {"what", "note", "cells", "held", "library", "errata"}):
             raise MapError(f"empty: {', '.join(missing)}" if missing else f"unknown fields: {sorted(unknown)}")
-        columns = [
-            "<br>".join(render(reference) for reference in record.get(field, [])) or "–"
-            for field, render in (("cells", taught), ("held", held), ("library", named), ("errata", slip))
+        lines = [
+            f"*{label}* " + ", ".join(render(reference) for reference in record[field])
+            for field, (label, render) in FIELDS.items()
+            if record.get(field)
         ]
     except MapError as error:
         raise MapError(f"{what}: {error}") from None
     name = f"**{what}**" + (f"<br>{record['note']}" if record.get("note") else "")
-    return "| " + " | ".join([name, *columns]) + " |"
+    return f"| {name} | {'<br>'.join(lines)} |"
 
 
 def chapters() -> list[str]:
@@ -258,7 +268,7 @@ def page() -> str:
         lines += [f"## {heading}", ""]
         if introduction := data().get("introductions", {}).get(table):
             lines += [introduction.strip(), ""]
-        lines += ["| what | taught in | held by | in the library | slips |", "|---|---|---|---|---|"]
+        lines += ["| what | where |", "|---|---|"]
         lines += [row(record) for record in data()[table]] + [""]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -277,7 +287,7 @@ def main() -> int:
     """Write the page, or say that it is not what would be written now."""
     parser = argparse.ArgumentParser(description="The map from the paper to the course.")
     parser.add_argument("action", choices=["write", "check"])
-    action = parser.parse_args().action
+    writes = parser.parse_args().action == "write"
     try:
         text = page()
     except MapError as error:
@@ -285,7 +295,7 @@ def main() -> int:
         return 1
     if PAGE.exists() and PAGE.read_text(encoding="utf-8") == text:
         return 0
-    if action == "write":
+    if writes:
         PAGE.write_text(text, encoding="utf-8")
         print(f"book/{PAGE.name}: written")
         return 0

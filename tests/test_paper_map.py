@@ -200,23 +200,12 @@ def test_every_network_of_table_1_has_a_row():
 @needs_paper
 def test_every_proper_name_has_a_row():
     """Words with a capital inside, or all capitals: networks, tools, methods."""
-    known = {
-        "CNN",
-        "CNNs",
-        "IEEE",
-        "AR",
-        "VR",
-        "CPUs",
-        "LUTs",
-        "RMSE",
-        "INT",
-        "Mobilenet",
-        "GPU",
-        "ConvolutionalNeuralNetworks",
-    }
+    known = {"AR", "VR"}  # what a row of its own would say nothing about
     tables = ("architectures", "functions", "tools", "methods", "references", "sections")
     words = set(re.findall(r"\b(?:[A-Z][a-z]+[A-Z]\w*|[A-Z]{3,}\w*|[A-Z][A-Z]+\d*|TF\w+|Pytorch)\b", body())) - known
-    missing = sorted(word for word in words if not any(found_in(table, re.sub(r"\d+$", "", word)) for table in tables))
+    missing = sorted(
+        word for word in words if not any(found_in(table, re.sub(r"(?<=[A-Z])s$|\d+$", "", word)) for table in tables)
+    )
     assert missing == []
 
 

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import paper_map  # the other script of this folder
 
 from qlearn import viz
+from qlearn.viz.style import QUANTIZED, axes_for, styled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +30,29 @@ def laplace_tradeoff() -> Axes:
     return viz.tradeoff(list(t), list(rounding), list(clipping), {f"{best:.1f}": best}, title="Laplace, 4 bits")
 
 
-FIGURES: dict[str, Callable[[], Axes]] = {"pipeline.png": viz.pipeline_strip, "aciq.png": laplace_tradeoff}
+@styled
+def paper_grid() -> Axes:
+    """Draw which chapter teaches which section of the paper."""
+    sections, chapters = paper_map.coverage(), list(paper_map.data()["chapters"])
+    chapters = [number for number in chapters if any(number in named for named in sections.values())]
+    ax = axes_for(None, "Every section of the paper has its chapters", size=(6.4, 3.0))
+    places = [(x, chapters.index(number)) for x, named in enumerate(sections.values()) for number in named]
+    ax.scatter(*zip(*places, strict=True), marker="s", s=55, color=QUANTIZED)
+    ax.set_xticks(range(len(sections)), list(sections), rotation=90)
+    ax.set_yticks(range(len(chapters)), chapters)
+    ax.set_xlim(-0.7, len(sections) - 0.3)
+    ax.set_ylim(len(chapters) - 0.4, -0.6)
+    ax.set_xlabel("section of the paper")
+    ax.set_ylabel("chapter")
+    ax.grid(alpha=0.25)
+    return ax
+
+
+FIGURES: dict[str, Callable[[], Axes]] = {
+    "pipeline.png": viz.pipeline_strip,
+    "aciq.png": laplace_tradeoff,
+    "paper_map.png": paper_grid,
+}
 """File name -> what draws it."""
 
 

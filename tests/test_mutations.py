@@ -116,7 +116,7 @@ def test_a_changed_digit_in_an_output_fails_in_its_cell(tmp_path):
     assert status == 1, printed
     failed = {int(cell) for cell in re.findall(r"^FAILED \S*01_schemes\.ipynb::Cell (\d+)", printed, re.MULTILINE)}
     assert failed == set(mutated), printed
-    assert printed.count("mismatch") == DIGITS
+    assert printed.count("mismatch") >= DIGITS
 
 
 # (b) One formula of a kernel, (c) one label or formula of an exercise.

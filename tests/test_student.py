@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import qlearn as ql
 from qlearn.classroom import exercises
 
 ROOT = Path(__file__).parents[1]
@@ -71,9 +72,10 @@ def test_every_exercise_counts_once(tool):
 def test_the_counting_cell_raises_until_solved(tool):
     student = tool.student_copy(nbformat.read(NOTEBOOKS[0], 4), grade=True)
     cell = next(cell for cell in student.cells if cell["id"] == "ex-00-1-grade")
+    cheat = {"ql": ql, "passed": True, "weight_bytes": lambda weights, bits: 0}
     with pytest.raises(AssertionError, match=re.escape("exercise 00.1 is not solved yet")):
-        exec(cell.source, {"passed": False})
-    exec(cell.source, {"passed": True})
+        exec(cell.source, cheat)
+    exec(cell.source, {"ql": ql, "weight_bytes": lambda weights, bits: -(-weights * bits // 8)})
 
 
 def test_the_command_writes_one_copy_of_each_chapter(tool, tmp_path, capsys):

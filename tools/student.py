@@ -67,7 +67,7 @@ def student_copy(notebook: NotebookNode, *, grade: bool = False) -> NotebookNode
         if grade and "answer" in tags:
             cell.metadata["nbgrader"] = _mark(cell["id"], solution=True)
         if grade and "check" in tags:
-            student.cells.append(_graded(cell["id"], points))
+            student.cells.append(_graded(cell, points))
     return student
 
 
@@ -78,11 +78,12 @@ def _difficulty(text: str) -> int:
     return int(found[1])
 
 
-def _graded(check_id: str, points: dict[str, int]) -> NotebookNode:
-    """The cell that counts: it raises until the check before it has passed."""
-    exercise = check_id.removesuffix("-check")
+def _graded(check: NotebookNode, points: dict[str, int]) -> NotebookNode:
+    """The cell that counts: it checks once more, because only this one is locked, and raises if the answer is wrong."""
+    exercise = check["id"].removesuffix("-check")
     _, chapter, number = exercise.split("-")
-    cell = nbformat.v4.new_code_cell(f'assert passed, "exercise {chapter}.{number} is not solved yet"')
+    source = f'{check.source}\nassert passed, "exercise {chapter}.{number} is not solved yet"'
+    cell = nbformat.v4.new_code_cell(source)
     cell["id"] = f"{exercise}-grade"
     cell.metadata["tags"] = ["raises-exception"]  # "Run all" goes on
     cell.metadata["nbgrader"] = _mark(cell["id"], grade=True, locked=True) | {"points": points[exercise]}

@@ -50,7 +50,7 @@ def _draw_shares(rng: np.random.Generator, number: int) -> dict[str, Any]:
     return {"differ": differ, "points": points}
 
 
-def broken_part(expected: float, float_there: float, simulated: float, same: int, limit: float) -> int:
+def broken_part(expected: int, float_there: int, simulated: int, same: int, limit: int) -> int:
     """Return which part is broken: 0 for none, else `PICTURES`, `QUANTIZATION` or `RUNTIME`."""
     if expected - float_there > limit:
         return PICTURES
@@ -62,21 +62,20 @@ def broken_part(expected: float, float_there: float, simulated: float, same: int
 
 
 def _draw_deployment(rng: np.random.Generator, number: int) -> dict[str, Any]:
-    expected = round(float(rng.uniform(0.6, 0.98)), 3)
-    float_there = expected - round(float(rng.choice([0.0, 0.002, 0.3])), 3)
-    simulated = float_there - round(float(rng.choice([-0.002, 0.003, 0.25])), 3)
+    expected, limit = int(rng.integers(60, 99)), int(rng.choice([1, 2, 5]))
+    float_there = expected - int(rng.choice([-5, 0, limit, limit + 1, 30]))
+    simulated = float_there - int(rng.choice([-5, 0, limit, limit + 1, 25]))
     same = int(rng.integers(0, 2))
     if number == 0:
-        float_there = simulated = expected - 0.4  # the quantization is innocent
+        float_there = simulated = expected - 40  # the quantization is innocent
     if number == 1:
         float_there, simulated, same = expected, expected, 0  # the same answers, and still a bug
-    return {
-        "expected": expected,
-        "float_there": round(float_there, 3),
-        "simulated": round(simulated, 3),
-        "same": same,
-        "limit": 0.01,
-    }
+    if number == 2:
+        float_there, simulated, same = expected - limit, expected - 2 * limit, 1  # each just within the limit
+    if number == 3:
+        float_there, simulated, same = expected + 5, expected + 5, 1  # easier pictures than in training
+    given = {"expected": expected, "float_there": float_there, "simulated": simulated}
+    return given | {"same": same, "limit": limit}
 
 
 EXERCISES = (
@@ -107,9 +106,9 @@ EXERCISES = (
         title="Which part is broken?",
         spec=broken_part,
         cases=(
-            {"expected": 0.96, "float_there": 0.6, "simulated": 0.6, "same": 1, "limit": 0.01},
-            {"expected": 0.96, "float_there": 0.96, "simulated": 0.1, "same": 0, "limit": 0.01},
-            {"expected": 0.96, "float_there": 0.955, "simulated": 0.955, "same": 0, "limit": 0.01},
+            {"expected": 96, "float_there": 60, "simulated": 60, "same": 1, "limit": 1},
+            {"expected": 96, "float_there": 96, "simulated": 10, "same": 0, "limit": 1},
+            {"expected": 96, "float_there": 95, "simulated": 95, "same": 0, "limit": 1},
         ),
         draw=_draw_deployment,
     ),
@@ -118,7 +117,7 @@ EXERCISES = (
         title="The next step",
         right="c",
         why_not={
-            "a": "it may be 2.6 points worse. That nobody can tell is the fault of 150 pictures.",
+            "a": "it may be 2.5 points worse. That nobody can tell is the fault of 150 pictures.",
             "b": "training costs hours, and nothing shows yet that anything was lost.",
             "d": "that selects luck: the pictures on which you choose can no longer prove anything.",
         },

@@ -109,7 +109,7 @@ EXERCISES = (
         right="c",
         why_not={
             "a": "the interval reaches from a loss of 1.2 points to a gain of as many: neither is excluded.",
-            "b": "these photographs are fewer and easier than those of the paper, and the network is another one.",
+            "b": "these are other photographs than those of the paper, and the network is another one.",
             "d": "two intervals that overlap say little; the paired difference has its own, and it leaves zero out.",
         },
     ),

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from qlearn.errors import QLearnError
-from qlearn.viz.style import ERROR, LIMIT, QUANTIZED, SIZE, axes_for, styled
+from qlearn.viz.style import ERROR, LIMIT, QUANTIZED, SIZE, axes_for, signed, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,7 +123,7 @@ def differences(
     --------
     >>> ax = differences(["per channel", "per tensor"], [(-2.9, -5.0, -0.8), (-64.9, -68.4, -61.0)])
     >>> ax.texts[1].get_text()
-    '-64.9 [-68.4, -61.0]'
+    '−64.9 [−68.4, −61.0]'
     """
     if len(labels) != len(intervals) or any(len(one) != 3 for one in intervals):
         raise QLearnError(f"differences: {len(labels)} labels want as many triples of numbers, got {list(intervals)}")
@@ -140,7 +140,7 @@ def differences(
         else:
             ax.plot([max(low, lowest), high], [row, row], color=colour, lw=2)
             ax.plot(middle, row, ls="none", marker=marker, ms=6.5, color=colour)
-        text = f"{middle:+.1f} [{low:+.1f}, {high:+.1f}]" if numbers else ""
+        text = f"{signed(middle)} [{signed(low)}, {signed(high)}]" if numbers else ""
         ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
     ax.set_xlim(lowest, max(1.0, float(ends[:, 2].max(initial=0.0)) * 1.1))
     ax.set_yticks(range(len(labels)), labels)

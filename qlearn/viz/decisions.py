@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.patches import Rectangle
 
 from qlearn.errors import QLearnError
-from qlearn.viz.style import ERROR, QUANTIZED, SIZE, axes_for, styled
+from qlearn.viz.style import ERROR, QUANTIZED, SIZE, axes_for, signed, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -74,5 +74,4 @@ def _rung(ax: Axes, column: int, row: int, step: tuple[float, bool] | None) -> N
     look: Any = {"facecolor": QUANTIZED} if good else {"facecolor": "white", "edgecolor": ERROR, "hatch": "///"}
     ax.add_patch(Rectangle(corner, width, height, **look))
     plate = None if good else {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-    text = f"{difference:+.1f}".replace("-", "−")
-    ax.text(column, row, text, ha="center", va="center", color="white" if good else "black", bbox=plate)
+    ax.text(column, row, signed(difference), ha="center", va="center", color="white" if good else "black", bbox=plate)

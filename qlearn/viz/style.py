@@ -92,3 +92,14 @@ def title_of(ax: Axes) -> str:
     """Return the title of an Axes, or of its figure."""
     figure = ax.get_figure(root=True)
     return ax.get_title(loc="left") or ax.get_title() or ("" if figure is None else figure.get_suptitle())
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign and one digit, as figures write it.
+
+    Examples
+    --------
+    >>> signed(0.25), signed(-64.92), signed(-0.04)
+    ('+0.2', '−64.9', '+0.0')
+    """
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")

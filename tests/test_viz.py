@@ -273,7 +273,7 @@ def test_a_difference_is_blue_only_if_its_interval_holds_zero():
         ("o", viz.QUANTIZED), ("s", viz.ERROR), ("s", viz.ERROR), ("<", viz.ERROR)
     ]  # fmt: skip
     assert marks[3].get_xdata()[0] == pytest.approx(-10, abs=0.2)
-    assert ax.texts[3].get_text() == "-64.9 [-68.4, -61.0]"
+    assert ax.texts[3].get_text() == "−64.9 [−68.4, −61.0]"
 
 
 def test_a_scheme_is_orange_by_what_it_loses():

@@ -57,6 +57,7 @@ chapters: $(VENV)/develop  ## every notebook cell, its output compared
 		--nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval.cfg
 
 book: $(VENV)/develop  ## the website, warnings as errors: book/_build/html
+	@rm -rf book/_build/html  # pages of modules that are gone would stay
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BOOK)
 	$(BIN)/python tools/site_links.py
 

@@ -75,7 +75,7 @@ def data() -> dict[str, Any]:
 
 
 def notebook(chapter: str) -> Path:
-    """The file of a chapter, whether it is there or not."""
+    """The file of a chapter."""
     if chapter not in data()["chapters"]:
         raise MapError(f"there is no chapter {chapter!r}")
     return ROOT / "notebooks" / f"{data()['chapters'][chapter]['file']}.ipynb"
@@ -113,11 +113,6 @@ def place(reference: str) -> tuple[str, str, str]:
     return chapter, cell, heading
 
 
-def is_planned(chapter: str) -> bool:
-    """Whether a chapter is still being written: named as such, and its file is not there."""
-    return chapter in data().get("planned", []) and not notebook(chapter).exists()
-
-
 def taught(reference: str) -> str:
     """Render a cell as a link to its heading."""
     if reference.startswith("book/"):
@@ -127,8 +122,6 @@ def taught(reference: str) -> str:
             raise MapError(f"{page} has no anchor {anchor!r}")
         return f"[{title}]({page.removeprefix('book/')}#{anchor})"
     chapter, cell, heading = place(reference)
-    if is_planned(chapter):
-        return f"{chapter} {heading} (being written)"
     known = cells(chapter)
     if cell and cell not in known:
         raise MapError(f"{notebook(chapter).name} has no cell {cell!r}")
@@ -249,8 +242,7 @@ def chapters() -> list[str]:
     """Render the table of chapters."""
     lines = ["| chapter | paper |", "|---|---|"]
     for number, chapter in data()["chapters"].items():
-        title = f"{number} {chapter['title']}"
-        link = f"{title} (being written)" if is_planned(number) else f"[{title}](../notebooks/{chapter['file']}.ipynb)"
+        link = f"[{number} {chapter['title']}](../notebooks/{chapter['file']}.ipynb)"
         lines.append(f"| {link} | {chapter['paper']} |")
     return lines
 

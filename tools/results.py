@@ -1,7 +1,7 @@
 """The long computations that chapters only read: what made each results file, and how to make it again.
 
     python tools/results.py list
-    python tools/results.py run                     # all but the trainings: hours on one core
+    python tools/results.py run                     # all but the trainings: about two hours
     python tools/results.py run table1 'adaround*'  # some, as does `make results RESULTS="table1 adaround*"`
 
 A file is replaced when its command has ended well, and not before. What a machine cannot run is skipped, and named.

@@ -4,7 +4,11 @@
 function nameControls() {
   for (const control of document.querySelectorAll("summary[aria-label], .search-button-field")) control.removeAttribute("aria-label");
   // The icons of the colour mode bring titles of their own into the button's name.
-  for (const icon of document.querySelectorAll(".theme-switch")) icon.removeAttribute("title");
+  // They are pictures of what the button says already, so a screen reader passes them by.
+  for (const icon of document.querySelectorAll(".theme-switch")) {
+    for (const name of ["title", "role", "aria-labelledby"]) icon.removeAttribute(name);
+    icon.setAttribute("aria-hidden", "true");
+  }
   for (const title of document.querySelectorAll(".theme-switch title")) title.remove();
 }
 
@@ -28,6 +32,6 @@ document.addEventListener("DOMContentLoaded", () => {
 window.addEventListener("load", () => {
   nameControls(); // the icons are drawn late
   reachWhatScrolls();
-  new MutationObserver(nameControls).observe(document.querySelector(".theme-switch-button") ?? document.head, { childList: true });
+  new MutationObserver(nameControls).observe(document.querySelector(".theme-switch-button") ?? document.head, { childList: true, subtree: true });
 });
 window.addEventListener("resize", reachWhatScrolls);

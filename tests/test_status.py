@@ -57,6 +57,10 @@ def test_every_notebook_has_a_row(status):
     assert [chapter["name"] for chapter in status["chapters"]] == names, "make status"
 
 
+def test_titles_and_counts_are_those_of_the_notebooks(tool, status):
+    assert tool.recounted(status) == status, "run python tools/status.py --write"
+
+
 def test_the_page_is_written_from_the_numbers(tool, status):
     assert (ROOT / "book" / "status.md").read_text(encoding="utf-8") == tool.page(status)
 

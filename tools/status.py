@@ -2,7 +2,7 @@
 
 Each notebook runs alone under nbval, as in ``make test``: a chapter whose outputs differ gets no time.
 The numbers go to ``book/status.json``; the page ``book/status.md`` and the last column of the README's table of
-chapters are written from them. ``--write`` writes both again without measuring.
+chapters are written from them. ``--write`` counts cells and writes both again, without measuring.
 """
 
 from __future__ import annotations
@@ -132,6 +132,12 @@ def measure_all(paths: Sequence[Path]) -> dict[str, Any]:
     }
 
 
+def recounted(status: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers with titles and counts as the notebooks have them now; what was measured stays."""
+    chapters = [chapter | facts(ROOT / "notebooks" / f"{chapter['name']}.ipynb") for chapter in status["chapters"]]
+    return status | {"chapters": chapters}
+
+
 def page(status: dict[str, Any]) -> str:
     """Return the status page as Markdown."""
     chapters = status["chapters"]
@@ -221,11 +227,11 @@ def write(status: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and write; return 1, and write nothing, if a chapter fails."""
     parser = argparse.ArgumentParser(description="Measure what every chapter takes, and write the status page.")
-    parser.add_argument("--write", action="store_true", help="measure nothing: write the page again from the numbers")
+    parser.add_argument("--write", action="store_true", help="measure nothing: count cells, write the page again")
     options = parser.parse_args(argv)
     try:
         if options.write:
-            status = json.loads(NUMBERS.read_text(encoding="utf-8"))
+            status = recounted(json.loads(NUMBERS.read_text(encoding="utf-8")))
         else:
             status = measure_all(sorted((ROOT / "notebooks").glob("*.ipynb")))
     except StatusError as error:

@@ -103,7 +103,8 @@ def main():
     rows = [measured(name, options.rounds) for name in NETWORKS]
     result = {
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "command": "python benchmarks/cpu_ratio.py",
+        "command": "python benchmarks/cpu_ratio.py"
+        + (f" --rounds {options.rounds}" if options.rounds != ROUNDS else ""),
         "versions": versions(),
         "machine": f"{platform.machine()}, {processor()}",
         "threads": 1,

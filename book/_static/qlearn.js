@@ -26,6 +26,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const sidebar = document.querySelector(".bd-sidebar-primary");
   sidebar?.setAttribute("role", "complementary");
   sidebar?.setAttribute("aria-label", "Contents of the book");
+  // Each reference is a list of its own, and its entry has a role that is no list item's and is no longer in use.
+  for (const entry of document.querySelectorAll(".citation-list[role], .citation[role]")) entry.removeAttribute("role");
   // The list of modules puts lists beside items instead of into them.
   for (const list of document.querySelectorAll("article ul > ul")) list.previousElementSibling?.append(list);
 });

@@ -17,9 +17,12 @@ async function picture(page, path) {
     const { scrollWidth, scrollHeight } = document.documentElement;
     return [scrollWidth, scrollHeight];
   });
+  const { width } = page.viewport();
   for (let y = 0, piece = 1; y < high; y += TALLEST, piece += 1) {
-    const clip = { x: 0, y, width: page.viewport().width, height: Math.min(TALLEST, high - y) };
-    await page.screenshot({ path: `${path}-${piece}.png`, clip, captureBeyondViewport: true });
+    // Not beyond the window: Chromium would lay the page out anew, as if the window were wider.
+    await page.setViewport({ width, height: Math.min(TALLEST, high - y) });
+    await page.evaluate((top) => window.scrollTo(0, top), y);
+    await page.screenshot({ path: `${path}-${piece}.png`, captureBeyondViewport: false });
   }
   return { wide, high };
 }

@@ -33,8 +33,9 @@ $(VENV)/develop: $(VENV)/learn
 	$(PIP) --editable '.[dev,book]'
 	@touch $@
 
+# Chapters link to ../book: JupyterLab serves the whole project.
 lab: $(VENV)/learn  ## open the course in JupyterLab (options: LAB_ARGS="--no-browser --allow-root")
-	$(BIN)/jupyter lab $(LAB_ARGS) notebooks/00_start_here.ipynb
+	$(BIN)/jupyter lab --ServerApp.root_dir=. $(LAB_ARGS) notebooks/00_start_here.ipynb
 
 demo: $(VENV)/learn  ## quantize the bundled network: float, int8 per tensor, int8 per channel
 	$(BIN)/qlearn quantize tiny_mobilenet --weights per_tensor per_channel

@@ -299,6 +299,7 @@ def test_slider_is_one_block_of_html():
     assert text.count("display:block") == 1
     assert 'alt="three &amp; more"' in text
     assert 'aria-label="bits &quot;b&quot;"' in text
+    assert 'onkeydown="event.stopPropagation()"' in text, "JupyterLab would take the arrow keys"
     assert "<script" not in text
     assert "http" not in text
     assert repr(slider) == 'Slider: bits "b" from 3 to 8 <b>'

@@ -95,10 +95,13 @@ class Slider:
             "[].forEach.call(b.querySelectorAll('img'),function(p,k){p.style.display=k===i?'block':'none'});"
             f"b.querySelector('output').textContent=[{values}][i]"
         )
+        # At the first arrow key JupyterLab would take the focus back from the slider.
+        keys = 'onkeydown="event.stopPropagation()"'
         return (
             f'<div id="{name}">{shown}<label>{html.escape(self.label)} '
             f'<input type="range" min="0" max="{len(self.frames) - 1}" step="1" value="{self.start}" '
-            f'aria-label="{html.escape(self.label)}" oninput="{script}" style="width:16em;vertical-align:middle"> '
+            f'aria-label="{html.escape(self.label)}" oninput="{script}" {keys} '
+            'style="width:16em;vertical-align:middle"> '
             f"<output>{html.escape(self.values[self.start])}</output></label></div>"
         )
 

@@ -77,7 +77,7 @@ status: $(VENV)/develop  ## run every chapter alone, and write the status page w
 student: $(VENV)/develop  ## copies of the chapters without solutions, in student/ (a course for nbgrader: STUDENT_ARGS=--grade)
 	$(BIN)/python tools/student.py $(STUDENT_ARGS)
 
-results: $(VENV)/develop  ## the long computations again, hours (one: RESULTS=table1; what there is: RESULTS=list)
+results: $(VENV)/develop  ## the long computations again, over an hour (one: RESULTS=table1; what there is: RESULTS=list)
 	$(BIN)/python tools/results.py $(if $(filter list,$(RESULTS)),list,run $(foreach name,$(RESULTS),'$(name)'))
 
 benchmarks: $(VENV)/develop  ## ratios measured on this machine

@@ -3,6 +3,7 @@
     python tools/doctor_margins.py [tiny_resnet tiny_mobilenet families resnet20 mobilenet_v1_0.25] [--output FILE]
 
 Prints or writes the worst value of every sign over all networks, calibrators and granularities, beside its limit.
+For the share of the first layer's channels that are off, also the smallest one under a usual mistake with the pictures.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import qlearn as ql
 from qlearn.analysis.doctor import faults
 from qlearn.analysis.doctor.answers import classes_in
 from qlearn.analysis.doctor.case import Case, open_case
-from qlearn.analysis.doctor.inputs import _off, first_layer
+from qlearn.analysis.doctor.inputs import _IMAGENET, _channel_distances, _columns, _off, first_layer
 from qlearn.analysis.doctor.remedies import effect_of
 from qlearn.analysis.doctor.weights import _alive, _sizes
 from qlearn.errors import FallbackWarning
@@ -102,6 +103,46 @@ def _signs_of_weights(case: Case) -> Iterator[tuple[str, float]]:
             yield "COARSE_BIAS", float(off.max() / layer.output.scale)
 
 
+def channel_shares(net: ql.FloatModel, pictures: torch.Tensor) -> Iterator[tuple[str, float]]:
+    """Share of the first layer's channels that are off: with these pictures, and with every mistake that is seen."""
+    layer = first_layer(ql.fold_batch_norm(net))
+    if layer is None:
+        return
+    for name, x in {"healthy": pictures, **mistaken(net, pictures)}.items():
+        means, squares = layer.per_picture(x)
+        mean, std = _off(means, squares)
+        if name == "healthy" or mean > faults.INPUT_MEAN or abs(std) > faults.INPUT_STD:
+            yield name, float((_channel_distances(means, squares) > faults.CHANNEL_OFF).double().mean())
+
+
+def mistaken(net: ql.FloatModel, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the same pictures as somebody would prepare them who forgets one step or does it twice."""
+    rule = ((0.5,) * 3, (0.5,) * 3) if net.preprocess is None else (net.preprocess.mean, net.preprocess.std)
+    mean, std, net_mean, net_std = _columns(x.shape[1], *rule, *_IMAGENET)
+    share = x * std + mean  # of white: 0 to 1
+    return {
+        "0 to 1": share,
+        "0 to 255": share * 255,
+        "not divided by 255": (share * 255 - mean) / std,
+        "divided by 255 twice": (share / 255 - mean) / std,
+        "-1 to 1": share * 2 - 1,
+        "normalised as ImageNet": (share - net_mean) / net_std,
+        "normalised twice": (x - mean) / std,
+        "mean not subtracted": share / std,
+        "not divided by std": share - mean,
+    }
+
+
+def _extremes(shares: list[tuple[float, str, str]]) -> dict[str, Any]:
+    most = max(one for one in shares if one[1] == "healthy")
+    fewest = sorted(one for one in shares if one[1] != "healthy")[:5]
+    return {
+        "most of the healthy": {"share": most[0], "where": most[2]},
+        "fewest under a mistake": [{"share": share, "where": f"{name}, {mistake}"} for share, mistake, name in fewest],
+        "mistakes seen": sum(one[1] != "healthy" for one in shares),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"which of {', '.join(NETWORKS)} (all)")
@@ -110,7 +151,10 @@ def main() -> None:
     warnings.simplefilter("ignore", FallbackWarning)
     torch.set_num_threads(1)
     worst: dict[str, tuple[float, str]] = {}
+    shares: list[tuple[float, str, str]] = []
     for name, net, calibration, evaluation in networks(options.networks or list(NETWORKS)):
+        pictures = torch.cat([one[0] if isinstance(one, tuple) else one for one in calibration])
+        shares += [(share, mistake, name) for mistake, share in channel_shares(net, pictures)]
         for calibrator in CALIBRATORS:
             for granularity in ("per_channel", "per_tensor")[: 1 + (name in PER_TENSOR_IS_HEALTHY)]:
                 recipe = ql.Recipe(
@@ -127,7 +171,8 @@ def main() -> None:
         sign: {"limit": getattr(faults, sign), "worst healthy": abs(value) if value else 0.0, "where": where}
         for sign, (value, where) in worst.items()
     }
-    text = json.dumps({**head(typed("doctor_margins.py")), "signs": rows}, indent=2)
+    channels = {"limit": faults.MOST_CHANNELS, "channel_off": faults.CHANNEL_OFF, **_extremes(shares)}
+    text = json.dumps({**head(typed("doctor_margins.py")), "signs": rows, "share_of_channels": channels}, indent=2)
     if options.output is None:
         print(text)
     else:

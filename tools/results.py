@@ -1,7 +1,7 @@
 """The long computations that chapters only read: what made each results file, and how to make it again.
 
     python tools/results.py list
-    python tools/results.py run                     # all but the trainings: about two hours
+    python tools/results.py run                     # all but the trainings: about 75 minutes
     python tools/results.py run table1 'adaround*'  # some, as does `make results RESULTS="table1 adaround*"`
 
 A file is replaced when its command has ended well, and not before. What a machine cannot run is skipped, and named.
@@ -96,18 +96,18 @@ _SETS = "python tools/calibration_data.py"
 _DIGITS = "--pool 500 --pictures 200 --draws 5 --clusterings 2 --invented 1 --distilled 16 --iterations 150"
 
 RESULTS: tuple[Result, ...] = (
-    _result("activations", "python tools/activation_study.py", minutes=15),
+    _result("activations", "python tools/activation_study.py", minutes=7),
     _result(
         "adaround_mobilenet_v1_0.25",
         "python tools/adaround.py mobilenet_v1_0.25 --weights 8:per_tensor:minmax 8:per_channel:minmax "
         "4:per_channel:mse --iterations 1000",
-        minutes=10,
+        minutes=3,
         needs=[DATA],
     ),
     _result(
         "adaround_resnet20",
         "python tools/adaround.py resnet20 --weights 8:per_channel:minmax 4:per_channel:mse --iterations 1000",
-        minutes=10,
+        minutes=3,
         needs=[DATA],
     ),
     _result(
@@ -116,19 +116,19 @@ RESULTS: tuple[Result, ...] = (
         "--iterations 60 --recipes '8 mse'",
         f"{_SETS} tiny_mobilenet {_DIGITS}",
         f"{_SETS} tiny_resnet {_DIGITS}",
-        minutes=15,
+        minutes=5,
         needs=[DATA],
     ),
-    _result("calibration_size_tiny_resnet", "python tools/calibration_size.py --draws 10 --pictures 1000", minutes=5),
+    _result("calibration_size_tiny_resnet", "python tools/calibration_size.py --draws 10 --pictures 1000", minutes=6),
     _result(
         "calibrators_mobilenet_v1_0.25",
         "qlearn compare mobilenet_v1_0.25 --json",
-        minutes=10,
+        minutes=4,
         needs=[DATA],
         pictures=f"{_PHOTOS}, chosen on 800 more",
     ),
     _result("cpu_ratio", "python benchmarks/cpu_ratio.py", minutes=1, needs=["onnxruntime", "onnx"]),
-    _result("doctor_margins", "python tools/doctor_margins.py", minutes=10, needs=[DATA]),
+    _result("doctor_margins", "python tools/doctor_margins.py", minutes=1, needs=[DATA]),
     _result(
         "mixed_precision_resnet20",
         "qlearn mixed resnet20 --budget 6bit 4bit --measure kl sqnr --search program --sensitivity-images 256 --json",
@@ -156,7 +156,7 @@ RESULTS: tuple[Result, ...] = (
         minutes=1,
         needs=["onnx", "onnxruntime", "ai_edge_litert"],
     ),
-    _result("table1", "python tools/table1.py", minutes=15, needs=[DATA]),
+    _result("table1", "python tools/table1.py", minutes=10, needs=[DATA]),
     _training("tiny_resnet", "train_zoo.py", 10),
     _training("tiny_mobilenet", "train_zoo.py", 20),
     _training("tiny_mobilenet_w8a8", "train_qat.py", 10),
@@ -215,7 +215,8 @@ def _run(command: str) -> str:
 def _with_head(document: dict[str, Any], command: str, notes: dict[str, str]) -> dict[str, Any]:
     """Put date, command and versions first; what the command printed itself stays as it is."""
     made = head(command)
-    return {key: document.get(key, made[key]) for key in made} | notes | document | {"command": command}
+    more = {"command": command, "versions": made["versions"] | document.get("versions", {})}
+    return {key: document.get(key, made[key]) for key in made} | notes | document | more
 
 
 def chosen(patterns: Sequence[str]) -> list[Result]:

@@ -194,6 +194,14 @@ def test_the_book_says_what_the_code_does():
     for sign, row in results["signs"].items():
         assert row["limit"] == getattr(faults, sign)
         assert f"| `{sign}` | {row['limit']:g} | {row['worst healthy']:.3g} | {row['where']} |" in page
+    shares = results["share_of_channels"]
+    healthy, mistaken = shares["most of the healthy"], shares["fewest under a mistake"]
+    assert (shares["limit"], shares["channel_off"]) == (faults.MOST_CHANNELS, faults.CHANNEL_OFF)
+    assert healthy["share"] < shares["limit"] < mistaken[0]["share"]
+    assert f"at most {healthy['share']:.0%} of the channels ({healthy['where']})" in page
+    assert f"all {shares['mistakes seen']} mistakes" in page
+    for one in mistaken[:2]:
+        assert f"{one['share']:.0%} ({one['where']})" in page
 
 
 def test_symptoms_are_told_from_causes():
@@ -398,6 +406,19 @@ def test_a_changed_network_is_not_blamed_on_the_pictures(what, name):
             if what == "a filter times 3000":
                 assert finding.channels == (2,)
                 assert finding.sure == "possible"
+
+
+def test_a_mistake_that_moves_few_channels_is_still_the_pictures():
+    """Divided by 255 twice: under half of the first layer's channels notice, and no filter was changed."""
+    net, data = ql.load("tiny_resnet")
+    x = torch.cat([images for images, _ in data.evaluation.subset(64)])
+    mean, std = (torch.tensor(one).reshape(-1, 1, 1) for one in (net.preprocess.mean, net.preprocess.std))
+    wrong = ((x * std + mean) / 255 - mean) / std
+    diagnosis = ql.diagnose(net, [wrong], calibration=data.calibration, measure=False)
+    (finding,) = (one for one in diagnosis.findings if one.fault == "wrong_normalisation")
+    assert finding.evidence["share_of_channels"] < 0.5
+    assert finding.channels == ()
+    assert "divided by 255 twice" in finding.sentence
 
 
 def test_remedies_are_tried_on_learned_roundings():

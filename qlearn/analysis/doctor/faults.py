@@ -52,8 +52,8 @@ EXPLAINED = 4.0
 CHANNEL_OFF = 0.1
 """A channel of the first layer is off if its normal distribution is so many nats from the expected one."""
 
-MOST_CHANNELS = 0.5
-"""Pictures in another preparation move most channels of the first layer: below this share, filters were changed."""
+MOST_CHANNELS = 0.3
+"""Pictures in another preparation move many channels of the first layer: below this share, filters were changed."""
 
 SWAP_RATIO = 3.0
 """Swapped colours are suspected if the swap divides the distance of the means (as in `INPUT_MEAN`) by this."""

@@ -175,7 +175,7 @@ def _mismatch(
     channels: tuple[int, ...] = ()
     if evidence["share_of_channels"] < faults.MOST_CHANNELS:
         channels = tuple(layer.alive.nonzero().flatten()[apart].tolist())
-        text += f". Only {len(channels)} of {len(apart)} channels are off, and pictures move them all: rather, these "
+        text += f". Only {len(channels)} of {len(apart)} channels are off, and wrong pictures move more: rather, these "
         text, sure = text + "filters or their statistics were changed after training", 0.5
     elif cause is None or there * faults.EXPLAINED >= evidence["divergence"]:
         text += ". No usual mistake explains it: other pictures, statistics that were never measured or are stale, or "

@@ -189,6 +189,8 @@ REFUSED = {
     "clip_ranges draws ranges of a whole tensor": lambda: viz.clip_ranges(X, {"a": ql.ClipRange([0, 0], [1, 1])}),
     "dots: 'a' has 1 values, 2 are expected": lambda: viz.dots(["x", "y"], {"a": [1]}),
     "dots: at most 4 series can be told apart, got 5": lambda: viz.dots(["x"], {name: [1] for name in "abcde"}),
+    "curves: 'a' has 1 values, 2 are expected": lambda: viz.curves([4, 8], {"a": [1]}),
+    "curves: at most 4 series can be told apart, got 5": lambda: viz.curves([8], {name: [1] for name in "abcde"}),
     "spread: 'a' has 2 rows; mean, smallest and largest": lambda: viz.spread([1], {"a": ([1], [1])}),
     "spread: 'largest' has 2 values, 1 are expected": lambda: viz.spread([1], {"a": ([1], [1], [1, 2])}),
     "spread: at most 4 series": lambda: viz.spread([1], {name: ([1], [1], [1]) for name in "abcde"}),

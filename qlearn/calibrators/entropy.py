@@ -31,7 +31,7 @@ class EntropyCalibrator(HistogramCalibrator):
     - Both are divided by their sums. The window with the least KL(P, Q) = sum of P log(P / Q) wins;
       where several are equal, the widest.
 
-    For a symmetric scheme h counts \|x\|, the windows start at zero, and L is qmax + 1: 128 for int8.
+    For a symmetric scheme h counts |x|, the windows start at zero, and L is qmax + 1: 128 for int8.
     For an affine scheme h keeps the sign, the windows are [-t, t] cut to what was seen, and L is 2**bits.
 
     **The bin at zero** decides the result after a ReLU, where half of all values are exactly zero.
@@ -59,7 +59,7 @@ class EntropyCalibrator(HistogramCalibrator):
     channel_axis : int or None
         Axis with one range per channel; None for one range in all.
     bins : int
-        Histogram bins on each side of zero. A bin is at most 2/bins of the largest \|x\| wide.
+        Histogram bins on each side of zero. A bin is at most 2/bins of the largest |x| wide.
 
     References
     ----------

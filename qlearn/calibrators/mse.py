@@ -45,7 +45,7 @@ class MseCalibrator(HistogramCalibrator):
     channel_axis : int or None
         Axis with one range per channel; None for one range in all.
     bins : int
-        Histogram bins on each side of zero. A bin is at most 2/bins of the largest \|x\| wide;
+        Histogram bins on each side of zero. A bin is at most 2/bins of the largest |x| wide;
         distributions that live inside one bin (an outlier a thousand times larger) are not resolved.
 
     References

@@ -23,7 +23,7 @@ DEFINITIONS = ("absolute", "tails")
 class PercentileCalibrator(HistogramCalibrator):
     r"""Keep `percent` of the values, by one of two definitions; libraries use at least four under this one name.
 
-    ``of="absolute"``, the paper's: one threshold t that `percent` of all \|x\| do not exceed.
+    ``of="absolute"``, the paper's: one threshold t that `percent` of all |x| do not exceed.
     The range is [-t, t], cut to what was seen.
 
     ``of="tails"``: each tail loses half of the rest.
@@ -42,7 +42,7 @@ class PercentileCalibrator(HistogramCalibrator):
     channel_axis : int or None
         Axis with one range per channel; None for one range in all.
     bins : int
-        Histogram bins on each side of zero. A bin is at most 2/bins of the largest \|x\| wide.
+        Histogram bins on each side of zero. A bin is at most 2/bins of the largest |x| wide.
 
     Raises
     ------

@@ -65,7 +65,7 @@ def dead_channels(model: FloatModel) -> dict[str, dict[int, float]]:
 
     Returns
     -------
-    dict of layer to {channel: constant}
+    dict of layer to dict of channel to constant
         The constant is the value after the layer's ReLU; that inside, where the borders differ.
 
     Examples

@@ -1,4 +1,4 @@
-"""Pictures that nobody took: inputs made to match the statistics of the batch norms (paper §3.3, ref. 16)."""
+"""Pictures that nobody took: inputs made to match the statistics of the batch norms (paper §5, ref. 16)."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def distill_pictures(
 
     References
     ----------
-    Y. Cai et al., "ZeroQ: a novel zero shot quantization framework", CVPR 2020, §3.1; paper §3.3, ref. 16.
+    Y. Cai et al., "ZeroQ: a novel zero shot quantization framework", CVPR 2020, §3.1; paper §5, ref. 16.
 
     Examples
     --------

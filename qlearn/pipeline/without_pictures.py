@@ -1,4 +1,4 @@
-"""Calibration without a picture: ranges straight from the statistics of the batch norms (paper §3.3, 5.2)."""
+"""Calibration without a picture: ranges straight from the statistics of the batch norms (paper §5, ref. 17)."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def calibrate_without_pictures(
     References
     ----------
     M. Nagel et al., "Data-free quantization through weight equalization and bias correction", ICCV 2019, §5;
-    paper §3.3, §5.2, ref. 17.
+    paper §5, ref. 17.
 
     Examples
     --------

@@ -135,7 +135,7 @@ def learn(problem: RoundingProblem, iterations: int, regularization: float, lear
     r"""AdaRound: learn the rounding by gradient descent on a soft version of it.
 
     The soft rounding is h(V) = clip(σ(V)(ζ - γ) + γ, 0, 1), at first the fraction of each weight, so that the first
-    soft weights are the float weights. Adam lowers cost / unit + λ Σ (1 - \|2h - 1\|^β). The second term pushes h to
+    soft weights are the float weights. Adam lowers cost / unit + λ Σ (1 - |2h - 1|^β). The second term pushes h to
     0 or 1; it is absent in the warm-up, and β then falls linearly from 20 to 2.
 
     Returns
@@ -164,7 +164,7 @@ def learn(problem: RoundingProblem, iterations: int, regularization: float, lear
 
 
 def _push(h: Tensor, done: float) -> Tensor | float:
-    r"""Return the gradient of Σ (1 - \|2h - 1\|^β) after a share of the iterations."""
+    r"""Return the gradient of Σ (1 - |2h - 1|^β) after a share of the iterations."""
     if done < WARM_UP:
         return 0.0
     beta = BETAS[1] + (BETAS[0] - BETAS[1]) * (1 - done) / (1 - WARM_UP)

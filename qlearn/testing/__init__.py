@@ -2,13 +2,11 @@
 
 Three ways lead to the same checks:
 
-==========================  ==============================================================================
-`CalibratorSuite`           in the tests of a plugin: a pytest class of three lines, one test for each check
-`SchemeSuite`
-`check_calibrator`          in a notebook: a report, also for a class that is defined there; needs no pytest
-`check_scheme`
-``qlearn plugins check``    in a shell, with the name of what is installed
-==========================  ==============================================================================
+====================================  ==============================================================================
+`CalibratorSuite`, `SchemeSuite`      in the tests of a plugin: a pytest class of three lines, one test for each check
+`check_calibrator`, `check_scheme`    in a notebook: a report, also for a class defined there; needs no pytest
+``qlearn plugins check``              in a shell, with the name of what is installed
+====================================  ==============================================================================
 
 A check is never skipped.
 What a calibrator declares (`qlearn.Trait`) takes checks away and puts others in their place,

@@ -124,6 +124,8 @@ def differences(
     >>> ax = differences(["per channel", "per tensor"], [(-2.9, -5.0, -0.8), (-64.9, -68.4, -61.0)])
     >>> ax.texts[1].get_text()
     '−64.9 [−68.4, −61.0]'
+    >>> differences(["told apart"], [(-2.3, -4.6, -0.02)]).texts[0].get_text()
+    '−2.3 [−4.6, −0.02]'
     """
     if len(labels) != len(intervals) or any(len(one) != 3 for one in intervals):
         raise QLearnError(f"differences: {len(labels)} labels want as many triples of numbers, got {list(intervals)}")
@@ -140,7 +142,7 @@ def differences(
         else:
             ax.plot([max(low, lowest), high], [row, row], color=colour, lw=2)
             ax.plot(middle, row, ls="none", marker=marker, ms=6.5, color=colour)
-        text = f"{signed(middle)} [{signed(low)}, {signed(high)}]" if numbers else ""
+        text = f"{signed(middle)} [{_end(low)}, {_end(high)}]" if numbers else ""
         ax.text(1.02, row, text, transform=ax.get_yaxis_transform(), va="center", fontsize=8.5)
     ax.set_xlim(lowest, max(1.0, float(ends[:, 2].max(initial=0.0)) * 1.1))
     ax.set_yticks(range(len(labels)), labels)
@@ -149,6 +151,11 @@ def differences(
     ax.spines["left"].set_visible(False)
     ax.set_xlabel(xlabel)
     return ax
+
+
+def _end(value: float) -> str:
+    """An end of an interval: one that rounds to zero keeps a second digit, since its sign is the verdict."""
+    return signed(value) if value == 0 or round(value, 1) else f"{value:+.2f}".replace("-", "−")
 
 
 @styled

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.errors import QLearnError
-from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, ZERO_POINT, axes_for, styled
+from qlearn.viz.style import (
+    ERROR,
+    FLOAT,
+    LIMIT,
+    LOOKS,
+    QUANTIZED,
+    ZERO_POINT,
+    axes_for,
+    checked_lengths,
+    styled,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,8 +64,9 @@ def number_line(
     codes, grid = _grid(qparams)
     _draw_grid(ax, qparams, codes, grid)
     lo, hi = float(qparams.range.lo), float(qparams.range.hi)
+    reach = float(qparams.scale) / 2 * (1 - 1e-6)  # half a step beyond the last code is clipped, less is rounded
     for value, target in zip(before, after, strict=True):
-        outside = not lo - (step := float(qparams.scale)) / 2 <= value <= hi + step / 2
+        outside = not lo - reach < value < hi + reach
         arrow = {"arrowstyle": "-|>", "color": ERROR if outside else QUANTIZED, "lw": 1.2, "shrinkA": 4, "shrinkB": 1}
         ax.annotate("", (target, 0.12), (value, 0.78), arrowprops=arrow | ({"ls": "--"} if outside else {}))
         if outside:
@@ -107,7 +118,7 @@ def rounding_staircase(
     ax.plot([0], [0], "|", color=ZERO_POINT, ms=12, mew=3, label="zero point")
     ax.set_xlabel("x")
     ax.set_ylabel("x after quantization")
-    ax.legend(loc="lower right", frameon=True, framealpha=1.0, edgecolor="none")
+    ax.legend(loc="upper left", frameon=True, framealpha=1.0, edgecolor="none")
     return ax
 
 
@@ -127,14 +138,14 @@ def error_curve(x: ArrayLike, error: ArrayLike, qparams: QParams, *, title: str 
     values, errors = np.asarray(x, float), np.asarray(error, float)
     half = float(qparams.scale) / 2
     ax.plot(values, errors, color=ERROR, lw=1.4)
-    outside = np.abs(errors) > half * (1 + 1e-6)
+    outside = (values < float(qparams.range.lo)) | (values > float(qparams.range.hi))
     ax.fill_between(values, 0, errors, where=list(outside), facecolor="none", edgecolor=ERROR, hatch="////", lw=0)
     for side in (-half, half):
         ax.axhline(side, color=QUANTIZED, lw=0.9, ls="-.")
     if len(values):
         for side, text in ((half, "S/2"), (-half, "−S/2")):
             white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-            ax.text(values.max(), side, text, va="center", ha="right", color=QUANTIZED, bbox=white)
+            ax.text(values.min(), side, text, va="center", ha="left", color=QUANTIZED, bbox=white)
     _limits(ax, qparams.range)
     ax.set_xlabel("x")
     ax.set_ylabel("error")
@@ -216,10 +227,15 @@ def curves(
         At most four; the first is blue.
     title, xlabel, ylabel : str
     ax : Axes, optional
+
+    Raises
+    ------
+    QLearnError
+        If there are more than four series, or one has not one value for each x.
     """
+    checked_lengths("curves", len(x), series)
     ax = axes_for(ax, title)
-    looks = zip((QUANTIZED, ERROR, FLOAT, LIMIT), ("-", "--", ":", "-."), ("o", "s", "^", "D"), strict=True)
-    for (label, values), (colour, dash, marker) in zip(series.items(), looks, strict=False):
+    for (label, values), (colour, marker, dash) in zip(series.items(), LOOKS, strict=False):
         ax.plot(x, values, color=colour, ls=dash, marker=marker, ms=5, label=label)
     ax.set_xticks(list(x))
     ax.set_xlabel(xlabel)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qlearn.errors import QLearnError
-from qlearn.viz.style import ERROR, FLOAT, LIMIT, QUANTIZED, SIZE, axes_for, styled
+from qlearn.viz.style import ERROR, FLOAT, LIMIT, LOOKS, QUANTIZED, SIZE, axes_for, checked_lengths, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from qlearn.numbers.qparams import ClipRange
 
-_LOOKS = ((QUANTIZED, "o", "-"), (ERROR, "s", "--"), (FLOAT, "^", ":"), (LIMIT, "D", "-."))
 _ROWS_OF_HISTOGRAM = 3.2
 """Height of the histogram, in rows of the ranges below it."""
 
@@ -148,13 +147,14 @@ def dots(
     QLearnError
         If a series has not one value for each label, or there are more than four.
     """
-    _checked_lengths("dots", len(labels), series)
+    checked_lengths("dots", len(labels), series)
     ax = axes_for(ax, title, size=(SIZE[0], 1.1 + 0.26 * max(len(labels), 3)))
     rows = range(len(labels))
     for row in rows:
         ax.axhline(row, color="#e4e4e4", lw=0.8, zorder=0)
-    for (name, values), (colour, marker, _) in zip(series.items(), _LOOKS, strict=False):
-        ax.plot(values, rows, ls="none", marker=marker, ms=6.5, color=colour, label=name)
+    for place, ((name, values), (colour, marker, _)) in enumerate(zip(series.items(), LOOKS, strict=False)):
+        aside = 0.18 * (place - (len(series) - 1) / 2)  # equal values stay visible beside each other
+        ax.plot(values, np.arange(len(labels)) + aside, ls="none", marker=marker, ms=6.5, color=colour, label=name)
     ax.set_yticks(rows, labels)
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
@@ -194,10 +194,10 @@ def spread(
     for label, triple in series.items():
         if len(triple) != 3:
             raise QLearnError(f"spread: {label!r} has {len(triple)} rows; mean, smallest and largest are expected")
-        _checked_lengths("spread", len(x), dict(zip(("mean", "smallest", "largest"), triple, strict=True)))
-    _checked_lengths("spread", None, series)
+        checked_lengths("spread", len(x), dict(zip(("mean", "smallest", "largest"), triple, strict=True)))
+    checked_lengths("spread", None, series)
     ax = axes_for(ax, title)
-    for (label, triple), (colour, marker, dash) in zip(series.items(), _LOOKS, strict=False):
+    for (label, triple), (colour, marker, dash) in zip(series.items(), LOOKS, strict=False):
         mean, smallest, largest = (_array(values) for values in triple)
         ax.fill_between(x, smallest, largest, color=colour, alpha=0.18, lw=0)
         ax.plot(x, mean, color=colour, ls=dash, marker=marker, ms=5, label=label)
@@ -215,11 +215,3 @@ def spread(
 
 def _array(values: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(values, np.float64)
-
-
-def _checked_lengths(figure: str, length: int | None, series: Mapping[str, Sequence[Any]]) -> None:
-    if len(series) > len(_LOOKS):
-        raise QLearnError(f"{figure}: at most {len(_LOOKS)} series can be told apart, got {len(series)}")
-    for name, values in series.items():
-        if length is not None and len(values) != length:
-            raise QLearnError(f"{figure}: {name!r} has {len(values)} values, {length} are expected")

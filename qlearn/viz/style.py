@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from qlearn.errors import QLearnError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
@@ -27,6 +29,9 @@ ZERO_POINT = "#c00000"
 
 LIMIT = "black"
 """Dashed: the limits of the clip range."""
+
+LOOKS = ((QUANTIZED, "o", "-"), (ERROR, "s", "--"), (FLOAT, "^", ":"), (LIMIT, "D", "-."))
+"""Colour, marker and dash of the first to the fourth series of a figure: as many as can be told apart."""
 
 SIZE = (6.4, 2.6)
 """Width and height of a figure in inches."""
@@ -103,3 +108,12 @@ def signed(value: float) -> str:
     ('+0.2', '−64.9', '+0.0')
     """
     return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+
+
+def checked_lengths(figure: str, length: int | None, series: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse more series than there are `LOOKS`, and one that has not `length` values."""
+    if len(series) > len(LOOKS):
+        raise QLearnError(f"{figure}: at most {len(LOOKS)} series can be told apart, got {len(series)}")
+    for name, values in series.items():
+        if length is not None and len(values) != length:
+            raise QLearnError(f"{figure}: {name!r} has {len(values)} values, {length} are expected")

@@ -32,6 +32,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 DATA, PAGE = ROOT / "book" / "paper_map.toml", ROOT / "book" / "paper_map.md"
+CHAPTERS = "What each chapter is about. The picture above also has the sections that it teaches on the way."
+
 TABLES = {
     "sections": "Sections",
     "equations": "Equations",
@@ -255,7 +257,7 @@ def page() -> str:
     MapError
         If a reference leads nowhere.
     """
-    lines = [data()["head"], "## Chapters", "", *chapters(), ""]
+    lines = [data()["head"], "## Chapters", "", CHAPTERS, "", *chapters(), ""]
     for table, heading in TABLES.items():
         lines += [f"## {heading}", ""]
         if introduction := data().get("introductions", {}).get(table):

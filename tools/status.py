@@ -142,8 +142,8 @@ def page(status: dict[str, Any]) -> str:
     """Return the status page as Markdown."""
     chapters = status["chapters"]
     rows = [
-        "| [{title}](../notebooks/{name}.ipynb) | {cells} | {exercises} | {seconds:.0f} s | {cpu_seconds:.0f} s "
-        "| {peak_mib} MiB |".format(**chapter)
+        "| [{title}](../notebooks/{name}.ipynb) | {cells} | {exercises} "
+        "| {seconds:.0f}&nbsp;s | {cpu_seconds:.0f}&nbsp;s | {peak_mib} MiB |".format(**chapter)
         for chapter in chapters
     ]
     total = {key: sum(chapter[key] for chapter in chapters) for key in ("cells", "exercises", "seconds", "cpu_seconds")}
@@ -166,9 +166,8 @@ def page(status: dict[str, Any]) -> str:
             "| chapter | cells | exercises | time | CPU | memory |",
             "|---|---|---|---|---|---|",
             *rows,
-            "| **all** | {cells} | {exercises} | {seconds:.0f} s | {cpu_seconds:.0f} s | {peak_mib} MiB |".format(
-                **total
-            ),
+            "| **all** | {cells} | {exercises} "
+            "| {seconds:.0f}&nbsp;s | {cpu_seconds:.0f}&nbsp;s | {peak_mib} MiB |".format(**total),
             "",
             f"The bounds on two cores: {SECONDS} s and {MIB // 1024} GiB for each chapter, {MINUTES} minutes for all.",
             *exceeded(status),

@@ -49,7 +49,7 @@ def straight_through(
     _clipped_sides(ax, before, qparams)
     ax.set_xlabel("x (hatched: clipped, the slope is 0)")
     ax.set_ylabel("after fake quantization")
-    ax.legend(loc="upper left", frameon=True, framealpha=1.0, edgecolor="none")
+    ax.legend(loc="lower right", bbox_to_anchor=(0.74, 0.0), frameon=True, framealpha=1.0, edgecolor="none")
     return ax
 
 

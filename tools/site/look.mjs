@@ -9,8 +9,7 @@ const TALLEST = 6000; // pixels of one picture
 const [folder, part = ""] = process.argv.slice(2);
 if (!folder) throw new Error("name a folder: node look.mjs FOLDER [PART OF A NAME]");
 await mkdir(folder, { recursive: true });
-const skipped = (name) => name.startsWith("_modules/") || name === "index.html"; // which leads to book/index.html
-const names = (await pages()).filter((name) => name.includes(part) && !skipped(name));
+const names = (await pages()).filter((name) => name.includes(part) && !name.startsWith("_modules/"));
 
 /** Save a page in pieces; return how wide and how high it is. */
 async function picture(page, path) {

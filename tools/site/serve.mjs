@@ -11,13 +11,15 @@ const TYPES = {
   ".json": "application/json", ".png": "image/png", ".svg": "image/svg+xml", ".woff2": "font/woff2",
 };
 
+const REDIRECT = "index.html"; // of the site's root: it shows nothing and leads to book/index.html
+
 /** Names of all pages, relative to the site, sorted. */
 export async function pages() {
   const entries = await readdir(HTML, { recursive: true, withFileTypes: true }).catch(() => []);
   const found = entries
     .filter((entry) => entry.isFile() && entry.name.endsWith(".html"))
     .map((entry) => relative(HTML, join(entry.parentPath, entry.name)).split(sep).join("/"))
-    .filter((name) => !name.startsWith("_static/"));
+    .filter((name) => !name.startsWith("_static/") && name !== REDIRECT);
   if (!found.length) throw new Error("no pages in book/_build/html: run `make book` first");
   return found.sort();
 }

@@ -25,6 +25,7 @@
         ├── PluginConflictError (LookupError)
         └── ConformanceError (AssertionError)   a check of the conformance kit failed
 
+    DataWarning (UserWarning)              pictures without a label were left out
     PluginWarning (UserWarning)            a plugin was left out; the library goes on
     FallbackWarning (UserWarning)          a layer stays in float (paper §7.1)
     GridWarning (UserWarning)              learned weights were moved to another grid
@@ -122,6 +123,10 @@ class PluginConflictError(PluginError, LookupError):
 
 class ConformanceError(PluginError, AssertionError):
     """A calibrator or a scheme breaks a rule of the conformance kit."""
+
+
+class DataWarning(UserWarning):
+    """Pictures that have no label were left out."""
 
 
 class PluginWarning(UserWarning):

@@ -37,6 +37,9 @@ c.ExecutePreprocessor.timeout = 300  # seconds for one cell
 """What nbgrader has to know about the course."""
 
 
+_POINTER = "\nThe solution is in the collapsed cell after that."
+
+
 def student_copy(notebook: NotebookNode, *, grade: bool = False) -> NotebookNode:
     """Return a chapter without solutions and outputs.
 
@@ -63,6 +66,7 @@ def student_copy(notebook: NotebookNode, *, grade: bool = False) -> NotebookNode
             cell.outputs, cell.execution_count = [], None
         elif re.fullmatch(r"ex-\d+-\d+", cell["id"]):
             points[cell["id"]] = _difficulty(cell.source)
+        cell.source = cell.source.replace(_POINTER, "")
         student.cells.append(cell)
         if grade and "answer" in tags:
             cell.metadata["nbgrader"] = _mark(cell["id"], solution=True)

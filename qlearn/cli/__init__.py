@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
 from qlearn import __version__
@@ -33,15 +35,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            code = int(arguments.run(arguments))
+        sys.stdout.flush()
     except QLearnError as error:
-        print(f"qlearn: error: {error}", file=sys.stderr)
-        for note in getattr(error, "__notes__", ()):
-            print(f"  {note}", file=sys.stderr)
+        return _failed(f"{error}", error)
+    except BrokenPipeError:  # `qlearn plugins | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except Exception as error:  # a note says where: what failed is a plugin, not qlearn
+        if not getattr(error, "__notes__", ()) or os.environ.get("QLEARN_TRACEBACK"):
+            raise
+        code = _failed(f"{type(error).__name__}: {error}", error)
+        print("  QLEARN_TRACEBACK=1 shows the line of code", file=sys.stderr)
     except KeyboardInterrupt:
         print("qlearn: interrupted", file=sys.stderr)
         return 130
+    return code
+
+
+def _failed(text: str, error: BaseException) -> int:
+    print(f"qlearn: error: {text}", file=sys.stderr)
+    for note in getattr(error, "__notes__", ()):
+        print(f"  {note}", file=sys.stderr)
+    return 1
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Without the line of our code that Python would show: a reader of the command line has no use for it."""
+    print(f"qlearn: warning: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

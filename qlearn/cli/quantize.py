@@ -37,9 +37,12 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         rows = list(_rows(model, data, arguments))
     if arguments.json:
-        print_json({"model": model.name, "rows": [row.to_dict() for row in rows]})
+        images = {"calibration": len(data.calibration), "evaluation": len(data.evaluation)}
+        print_json({"model": model.name, "images": images, "rows": [row.to_dict() for row in rows]})
     else:
         print(table(rows))
+        if arguments.data is not None and not isinstance(model, IntegerModel):
+            print(f"calibrated on {len(data.calibration)} pictures, evaluated on {len(data.evaluation)} others")
     return 0
 
 

@@ -156,7 +156,11 @@ def _load_checkpoint(network: nn.Module, checkpoint: str) -> None:
     try:
         state = load_file(checkpoint)
     except Exception as error:  # safetensors has an exception of its own
-        raise DataError(f"--checkpoint {checkpoint}: not a readable safetensors file ({error})") from error
+        raise DataError(
+            f"--checkpoint {checkpoint}: not a readable safetensors file ({error}). "
+            "A file of torch.save() becomes one: "
+            "safetensors.torch.save_file(torch.load('weights.pt', weights_only=True), 'weights.safetensors')"
+        ) from error
     load_state(network, state, checkpoint)
 
 

@@ -44,6 +44,8 @@ def trace(
 
     Raises
     ------
+    GraphError
+        If a weight, or a statistic of a batch norm, is not float32, or is NaN or infinite.
     UntraceableError
         If ``forward`` depends on values (``if x.sum() > 0``), or has several inputs or outputs.
         The message names the layer, the reason and the remedy.
@@ -66,8 +68,9 @@ def trace(
         raise GraphError(f"trace() takes an nn.Module, got {type(module).__name__}")
     if not isinstance(example, Tensor) or example.ndim < 2 or example.shape[0] == 0:
         raise GraphError("trace() needs an example batch, such as torch.zeros(1, 3, 32, 32)")
-    module = copy.deepcopy(module).eval()
     name = name or type(module).__name__
+    _check_weights(module, name)
+    module = copy.deepcopy(module).eval()
     graph_module = _symbolic_trace(module, name)
     values = _run_example(graph_module, torch.cat([example, example]), name)
     converter = Converter(graph_module, values)
@@ -75,6 +78,23 @@ def trace(
     model = FloatModel((), "", tuple(example.shape[1:]), name, preprocess).with_nodes(nodes, output=converter.output)
     _check_same_function(module, model)
     return model
+
+
+def _check_weights(module: nn.Module, name: str) -> None:
+    statistics = [pair for pair in module.named_buffers() if pair[0].rpartition(".")[2].startswith("running_")]
+    for label, value in [*module.named_parameters(), *statistics]:
+        if not value.is_floating_point():
+            continue
+        if value.dtype != torch.float32:
+            dtype = str(value.dtype).removeprefix("torch.")
+            raise GraphError(f"{name}: {label} is {dtype}, float32 is expected: call module.float() first")
+        bad = ~torch.isfinite(value.detach())
+        if bad.any():
+            first = bad.nonzero()[0].tolist()
+            raise GraphError(
+                f"{name}: {int(bad.sum())} of {value.numel()} values of {label} are NaN or infinite, the first at "
+                f"{first}: the training diverged, or the checkpoint is damaged"
+            )
 
 
 class _NamingTracer(fx.Tracer):

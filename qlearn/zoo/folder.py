@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qlearn.errors import DataError, MissingDataError
+from qlearn.errors import DataError, DataWarning, MissingDataError
 from qlearn.zoo.data import LARGEST_LABEL, Dataset, Files
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def from_folder(
     -------
     Dataset
 
+    Warns
+    -----
+    DataWarning
+        If pictures beside those that the CSV file lists have no row in it.
+
     Raises
     ------
     MissingDataError
@@ -86,19 +92,39 @@ def from_folder(
         labels.append(_class_index(where, label))
     if not paths:
         raise DataError(f"{labels_csv}: no pictures at all; add lines such as photo.jpg,3 below the header")
+    _tell_left_out(folder, paths, labels_csv)
     return Dataset(name, Files(tuple(paths), preprocess), preprocess, labels, batch_size)
+
+
+def _tell_left_out(folder: Path, listed: list[Path], labels_csv: str | Path) -> None:
+    """Warn of pictures beside listed ones that have no row."""
+    beside = {path.parent for path in listed}
+    known = set(listed)
+    missing = [path for one in sorted(beside) for path in _pictures_in(one) if path not in known]
+    if missing:
+        shown = ", ".join(str(path.relative_to(folder)) for path in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        warnings.warn(
+            f"{labels_csv} has no row for {len(missing)} of the pictures in {folder}; left out: {shown}{more}",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _all_pictures(folder: Path) -> tuple[Path, ...]:
     """List the pictures of a folder, sorted by name; hidden files and subfolders are left out."""
-    found = sorted(
+    found = _pictures_in(folder)
+    if not found:
+        raise DataError(f"no pictures at all in {folder}; looked for {', '.join(sorted(PICTURE_SUFFIXES))}")
+    return tuple(found)
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    return sorted(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
     )
-    if not found:
-        raise DataError(f"no pictures at all in {folder}; looked for {', '.join(sorted(PICTURE_SUFFIXES))}")
-    return tuple(found)
 
 
 def _rows(path: Path) -> list[tuple[str, str, str]]:

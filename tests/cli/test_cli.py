@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -84,7 +85,22 @@ def test_an_engineers_own_network_and_pictures(capsys, module, pictures, tmp_pat
     document = json.loads(out)
     assert [row["name"] for row in document["rows"]] == ["float", "W8A8 per_channel"]
     assert [row["accuracy"] for row in document["rows"]] == [1.0, 1.0]
-    assert document["rows"][0]["images"] == 6  # the other six calibrated
+    assert document["images"] == {"calibration": 6, "evaluation": 6}
+    assert document["rows"][0]["images"] == 6
+
+    code, out, err = run(capsys, *arguments, "--preprocess", SIZE)
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1] == "calibrated on 6 pictures, evaluated on 6 others"
+    rows = (tmp_path / "labels.csv").read_text().splitlines()
+    (tmp_path / "labels.csv").write_text("\n".join(rows[:-1]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, out, err = run(capsys, *arguments, "--preprocess", SIZE)
+    assert code == 0
+    assert err.startswith("qlearn: warning: labels.csv has no row for 1 of the pictures in ")
+    assert err.endswith("pictures; left out: 11.png\n")
+    assert out.splitlines()[-1] == "calibrated on 5 pictures, evaluated on 6 others"
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
 
     code, out, _ = run(capsys, "quantize", "own.qlearn", "--data", pictures, "--labels", "labels.csv")
     assert code == 0, "the saved file brings its own preprocessing"
@@ -95,6 +111,42 @@ def test_an_engineers_own_network_and_pictures(capsys, module, pictures, tmp_pat
     assert (described["kind"], described["policy"], described["input_shape"]) == ("integer", "fixed", [3, 8, 8])
     assert described["preprocess"]["mean"] == [0.5, 0.5, 0.5]
     assert [layer["op"] for layer in described["layers"]] == ["input", "conv2d", "global_avg_pool", "flatten"]
+
+
+def test_nobody_reads_on():
+    """As in `qlearn plugins | true`: no traceback."""
+    words = [sys.executable, "-m", "qlearn", "plugins"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        command.stdout.close()
+        assert command.stderr.read() == ""
+    assert command.returncode == 1
+
+
+PLUGIN_THAT_FAILS = """
+import sys
+import qlearn as ql
+from qlearn.calibrators.minmax import MinMaxCalibrator
+from qlearn.cli import main
+
+class Failing(MinMaxCalibrator):
+    def compute_range(self, scheme):
+        return 1 + "k"
+
+ql.register(ql.CalibratorSpec(name="failing", factory=Failing, summary="fails"))
+sys.exit(main(["compare", "tiny_resnet", "--images", "50", "--calibrators", "minmax", "failing"]))
+"""
+
+
+@pytest.mark.parametrize("traceback", [False, True])
+def test_a_plugin_that_fails_is_named_without_a_traceback(traceback, monkeypatch):
+    if traceback:
+        monkeypatch.setenv("QLEARN_TRACEBACK", "1")
+    done = subprocess.run([sys.executable, "-c", PLUGIN_THAT_FAILS], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "unsupported operand" in done.stderr
+    assert "calibrator 'failing'" in done.stderr
+    assert ("Traceback" in done.stderr) is traceback
+    assert ("QLEARN_TRACEBACK=1" in done.stderr) is not traceback
 
 
 def test_every_option_of_the_recipe_is_used(capsys):

@@ -36,9 +36,10 @@ def test_a_layer_in_float16_among_integer_layers():
 
 @pytest.mark.parametrize("value", [1e5, float("inf"), float("nan")])
 def test_what_does_not_fit_is_refused_by_name(value):
-    layer = torch.nn.Linear(1, 1)
-    torch.nn.init.constant_(layer.weight, value)
-    network = ql.trace(torch.nn.Sequential(layer), torch.zeros(1, 1))
+    network = ql.trace(torch.nn.Sequential(torch.nn.Linear(1, 1)), torch.zeros(1, 1))
+    network = network.with_nodes(
+        node.with_params(weight=torch.full((1, 1), value)) if node.name == "0" else node for node in network.nodes
+    )
     with pytest.raises(GraphError, match="weight of '0'"):
         round_to_float16(network)
     with pytest.raises(GraphError, match="no node 'nope'"):

@@ -265,3 +265,23 @@ def test_a_layer_name_that_torch_fx_cannot_write_is_named():
     module.add_module("line\nbreak", nn.ReLU())
     with pytest.raises(UntraceableError, match=r"cannot write code for the layer names .*rename"):
         trace(module, torch.zeros(1, 3))
+
+
+BROKEN_WEIGHTS = {
+    "8 of 16 values of 1.weight are NaN or infinite, the first at \\[1, 0\\]": lambda net: (
+        net[1].weight[1:].fill_(math.nan)
+    ),
+    "1 of 2 values of 1.bias are NaN or infinite, the first at \\[0\\]": lambda net: net[1].bias[:1].fill_(math.inf),
+    "1 of 2 values of 2.running_var are NaN": lambda net: net[2].running_var[1:].fill_(math.nan),
+    "1.weight is float16, .* call module.float": lambda net: net.half(),
+    "1.weight is float64": lambda net: net.double(),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN_WEIGHTS)
+def test_weights_that_cannot_be_quantized_are_named(message):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(8, 2), nn.BatchNorm1d(2))
+    with torch.no_grad():
+        BROKEN_WEIGHTS[message](net)
+    with pytest.raises(GraphError, match=message):
+        trace(net, torch.zeros(1, 8))

@@ -23,7 +23,8 @@ import qlearn as ql
 from qlearn.analysis.doctor import faults
 from qlearn.analysis.doctor.answers import classes_in
 from qlearn.analysis.doctor.case import Case, open_case
-from qlearn.analysis.doctor.inputs import _IMAGENET, _channel_distances, _columns, _off, first_layer
+from qlearn.analysis.doctor.corrections import IMAGENET, columns
+from qlearn.analysis.doctor.inputs import _channel_distances, _off, first_layer
 from qlearn.analysis.doctor.remedies import effect_of
 from qlearn.analysis.doctor.weights import _alive, _sizes
 from qlearn.errors import FallbackWarning
@@ -118,7 +119,7 @@ def channel_shares(net: ql.FloatModel, pictures: torch.Tensor) -> Iterator[tuple
 def mistaken(net: ql.FloatModel, x: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return the same pictures as somebody would prepare them who forgets one step or does it twice."""
     rule = ((0.5,) * 3, (0.5,) * 3) if net.preprocess is None else (net.preprocess.mean, net.preprocess.std)
-    mean, std, net_mean, net_std = _columns(x.shape[1], *rule, *_IMAGENET)
+    mean, std, net_mean, net_std = columns(x.shape[1], *rule, *IMAGENET)
     share = x * std + mean  # of white: 0 to 1
     return {
         "0 to 1": share,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +72,10 @@ def _prepared(arguments: argparse.Namespace) -> tuple[Any, Any, dict[str, Any]]:
     )
     model = open_model(arguments.model, None if named else arguments.checkpoint, None if named else preprocess)
     if not isinstance(model, IntegerModel):
-        return (
-            model,
-            open_data(arguments, preprocess or model.preprocess),
-            {"recipe": recipe_of(arguments.weights, arguments)},
-        )
+        data = open_data(arguments, preprocess or model.preprocess)
+        if preprocess is not None:  # the user's word, not a rule that came with the network
+            model = replace(model, preprocess=None)
+        return model, data, {"recipe": recipe_of(arguments.weights, arguments)}
     reference = None if named is None else open_model(named.model, arguments.checkpoint, preprocess)
     data = open_data(named or arguments, preprocess or model.preprocess)
     if arguments.data is None and named is None:

@@ -52,6 +52,8 @@ def diagnose(
 
     What is looked for, and beyond which limit it counts, stands in `qlearn.analysis.doctor.faults`.
     A finding that another one explains (a range that is off because the pictures are) is listed as its symptom.
+    A preprocessing that is stored with the network is believed; where there is none, the mean and std of the data set
+    are a guess, and other usual ones are tried.
 
     Parameters
     ----------

@@ -49,6 +49,9 @@ INPUT_STD = 0.45
 EXPLAINED = 4.0
 """A correction explains an input that is off if it brings the distance from the statistics down by this factor."""
 
+RIVALS = 2.0
+"""Two rules of normalisation explain an input alike if their distances differ by at most this factor."""
+
 CHANNEL_OFF = 0.1
 """A channel of the first layer is off if its normal distribution is so many nats from the expected one."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from qlearn.analysis.doctor import faults
+from qlearn.analysis.doctor.corrections import mistakes, normalised, numbers, other_rules, remedy_of
 from qlearn.analysis.doctor.finding import Finding, Remedy
 from qlearn.graph.channels import MOVES
 
@@ -18,12 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from qlearn.analysis.doctor.case import Case
+    from qlearn.analysis.doctor.corrections import Correction
     from qlearn.analysis.doctor.sample import Sample
     from qlearn.graph.model import FloatModel, Node
-    from qlearn.graph.preprocess import Preprocess
 
 RESAMPLES = 200
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def check_inputs(case: Case) -> Iterator[Finding]:
@@ -114,8 +114,8 @@ def _normalisation(case: Case, site: str, pictures: Sample) -> Iterator[Finding]
     what = "The evaluation pictures" if site == "pictures" else "The calibration pictures"
     if stored is not None and theirs is not None and (stored.mean, stored.std) != (theirs.mean, theirs.std):
         text = (
-            f"{what} are normalised with mean {_numbers(theirs.mean)} and std {_numbers(theirs.std)}, "
-            f"but the network was stored with mean {_numbers(stored.mean)} and std {_numbers(stored.std)}"
+            f"{what} are normalised with mean {numbers(theirs.mean)} and std {numbers(theirs.std)}, "
+            f"but the network was stored with mean {numbers(stored.mean)} and std {numbers(stored.std)}"
         )
         evidence = {
             "mean": theirs.mean[0],
@@ -133,7 +133,7 @@ def _normalisation(case: Case, site: str, pictures: Sample) -> Iterator[Finding]
         return
     off, wide = _off(means, squares)
     if off > faults.INPUT_MEAN or abs(wide) > faults.INPUT_STD:
-        yield _mismatch(case, site, layer, pictures.x, (off, wide), as_stored=stored is not None and theirs is not None)
+        yield _mismatch(case, site, layer, pictures, (off, wide))
     elif pictures.x.ndim == 4 and pictures.x.shape[1] == 3:
         yield from _colours(site, layer, pictures.x, means)
 
@@ -157,9 +157,7 @@ def _distance(means: Tensor, squares: Tensor) -> float:
     return float(_channel_distances(means, squares).mean())
 
 
-def _mismatch(
-    case: Case, site: str, layer: FirstLayer, x: Tensor, seen: tuple[float, float], *, as_stored: bool
-) -> Finding:
+def _mismatch(case: Case, site: str, layer: FirstLayer, pictures: Sample, seen: tuple[float, float]) -> Finding:
     """Pictures in another preparation, or a first layer that was changed: say which only where one is excluded."""
     what = "The evaluation pictures" if site == "pictures" else "The calibration pictures"
     off, wide = seen
@@ -167,48 +165,77 @@ def _mismatch(
         f"{what} are not what the first layer's batch norm saw in training: its spread is "
         f"{math.exp(wide):.2g} times the expected one, its means are {off**0.5:.2g} standard deviations off"
     )
-    means, squares = layer.per_picture(x)
+    means, squares = layer.per_picture(pictures.x)
     apart = _channel_distances(means, squares) > faults.CHANNEL_OFF
     evidence = {"mean_off_squared": off, "log_std_ratio": wide, "divergence": _distance(means, squares),
                 "share_of_channels": float(apart.double().mean())}  # fmt: skip
-    cause, there = _best_correction(case, layer, x)
     channels: tuple[int, ...] = ()
+    remedy = "use the preprocessing, and the kind of pictures, of the training"
+    best = _best_correction(case, layer, pictures, evidence["divergence"])
     if evidence["share_of_channels"] < faults.MOST_CHANNELS:
         channels = tuple(layer.alive.nonzero().flatten()[apart].tolist())
         text += f". Only {len(channels)} of {len(apart)} channels are off, and wrong pictures move more: rather, these "
         text, sure = text + "filters or their statistics were changed after training", 0.5
-    elif cause is None or there * faults.EXPLAINED >= evidence["divergence"]:
+    elif best is None:
         text += ". No usual mistake explains it: other pictures, statistics that were never measured or are stale, or "
         text, sure = text + "weights that were changed after their batch norm was folded", 0.7
     else:
-        evidence["divergence_if_corrected"] = there
-        text += f". It looks as if someone {cause}"
-        evidence["deeper_divergence"], evidence["deeper_if_corrected"] = _deeper(case, x, cause)
-        if evidence["deeper_if_corrected"] * 2 > evidence["deeper_divergence"]:
-            text, sure = f"{text}; but later layers do not confirm it: the first one's statistics may be stale", 0.6
-        elif as_stored:
-            text, sure = f"{text}; but they are normalised as the network was stored: its statistics may be stale", 0.6
-        else:
-            text, sure = f"{text} (a first layer with statistics stale by just as much would look the same)", 0.9
-    remedy = Remedy("use the preprocessing, and the kind of pictures, of the training")
-    return Finding("wrong_normalisation", site, text, sure, evidence, channels=channels, remedies=(remedy,))
+        evidence["divergence_if_corrected"] = best.distance
+        evidence["deeper_divergence"], evidence["deeper_if_corrected"] = _deeper(case, pictures.x, best.correction)
+        reason, sure = _explained(case, pictures, best, evidence)
+        text += f". It looks as if {best.correction.cause}{reason}"
+        remedy = remedy if best.correction.rule is None else remedy_of(best.correction.rule, pictures)
+    return Finding("wrong_normalisation", site, text, sure, evidence, channels=channels, remedies=(Remedy(remedy),))
 
 
-def _best_correction(case: Case, layer: FirstLayer, x: Tensor) -> tuple[str | None, float]:
-    """The usual mistake whose correction brings the pictures closest, and how close."""
-    corrections = _corrections(case.preprocess, x.shape[1])
-    causes = {cause: _distance(*layer.per_picture(mend(x))) for cause, mend in corrections.items()}
-    cause = min(causes, key=lambda name: causes[name], default=None)
-    return cause, math.inf if cause is None else causes[cause]
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The correction that brings the pictures closest, how close, and another rule that does nearly as well."""
+
+    correction: Correction
+    distance: float
+    rival: Correction | None = None
 
 
-def _deeper(case: Case, x: Tensor, cause: str) -> tuple[float, float]:
+def _best_correction(case: Case, layer: FirstLayer, pictures: Sample, here: float) -> Best | None:
+    """The correction that explains the pictures; None if none does.
+
+    Where the network has no rule of its own, the one at hand is a guess: other rules come before mistakes with it.
+    """
+    x, own = pictures.x, case.preprocess
+    kinds = [mistakes(own or pictures.preprocess, x.shape[1])]
+    if own is None:
+        kinds.insert(0, other_rules(pictures))
+    for corrections in kinds:
+        distances = [_distance(*layer.per_picture(one.mend(x))) for one in corrections]
+        places = sorted(range(len(corrections)), key=distances.__getitem__)
+        if not places or distances[places[0]] * faults.EXPLAINED >= here:
+            continue
+        first, second = places[:2]
+        close = corrections[first].rule is not None and distances[second] <= faults.RIVALS * distances[first]
+        return Best(corrections[first], distances[first], corrections[second] if close else None)
+    return None
+
+
+def _explained(case: Case, pictures: Sample, best: Best, evidence: dict[str, float]) -> tuple[str, float]:
+    """What speaks against a correction that explains the first layer, and how sure it is."""
+    if evidence["deeper_if_corrected"] * 2 > evidence["deeper_divergence"]:
+        return "; but no later batch norm confirms it: the first one's statistics may be stale", 0.6
+    if best.correction.rule is None and pictures.preprocess is not None:
+        said = "the data set says" if case.preprocess is None else "the network was stored"
+        return f"; but they are normalised as {said}: its statistics may be stale", 0.6
+    if best.rival is not None and best.rival.rule is not None:
+        return f"; {normalised(best.rival.rule)} fits nearly as well", 0.7
+    return " (a first layer with statistics stale by just as much would look the same)", 0.9
+
+
+def _deeper(case: Case, x: Tensor, correction: Correction) -> tuple[float, float]:
     """Median distance in the later layers with batch norms, before and after a correction: a second opinion.
 
     Statistics of the first layer alone fit any pictures, if they are stale in the right way.
     """
     assert case.folded is not None
-    mended = _corrections(case.preprocess, x.shape[1])[cause](x)
+    mended = correction.mend(x)
     later = [node for node in case.folded.nodes if node.op == "conv2d" and "bn" in node.attrs][1:]
     chosen = later[:: max(1, len(later) // 4)][:4]
     if not chosen:
@@ -219,33 +246,6 @@ def _deeper(case: Case, x: Tensor, cause: str) -> tuple[float, float]:
         for part in (x, mended)
     )
     return float(here.mean()), float(there.mean())
-
-
-def _corrections(stored: Preprocess | None, channels: int) -> dict[str, Callable[[Tensor], Tensor]]:
-    """Usual mistakes, each with what undoes it."""
-    rule = ((0.5,) * 3, (0.5,) * 3) if stored is None else (stored.mean, stored.std)
-    mean, std, net_mean, net_std = _columns(channels, *rule, *_IMAGENET)
-
-    def right(pixels: Tensor) -> Tensor:
-        return (pixels - mean) / std
-
-    return {
-        "fed numbers from 0 to 1 without normalising them": right,
-        "fed numbers from 0 to 255": lambda x: right(x / 255),
-        "did not divide by 255 before normalising": lambda x: right((x * std + mean) / 255),
-        "divided by 255 twice": lambda x: right((x * std + mean) * 255),
-        "fed numbers from -1 to 1": lambda x: right((x + 1) / 2),
-        "normalised with the mean and std of ImageNet": lambda x: right(x * net_std + net_mean),
-        "normalised twice": lambda x: x * std + mean,
-        "did not subtract the mean": lambda x: x - mean / std,
-        "did not divide by the std": lambda x: x / std,
-    }
-
-
-def _columns(channels: int, *values: tuple[float, ...]) -> tuple[Tensor, ...]:
-    """One number for each colour; their mean where the input has not three channels."""
-    columns = [torch.tensor(value).reshape(-1, 1, 1) for value in values]
-    return tuple(one if channels == len(one) else one.mean() for one in columns)
 
 
 def colours_told_apart(layer: FirstLayer | None, x: Tensor) -> bool:
@@ -279,7 +279,3 @@ def _colours(site: str, layer: FirstLayer, x: Tensor, means: Tensor) -> Iterator
     evidence = {"distance": here, "distance_if_swapped": there, "resamples_that_agree": share}
     remedy = Remedy(f"give the channels in the order x[:, {list(order)}]")
     yield Finding("swapped_colours", site, text, min(share, 0.99), evidence, channels=order, remedies=(remedy,))
-
-
-def _numbers(values: tuple[float, ...]) -> str:
-    return ":".join(f"{value:.3g}" for value in dict.fromkeys(values))

@@ -55,6 +55,18 @@ def test_a_file_records_its_day_and_the_commands_of_its_entry(path):
         assert dt.date(2026, 11, 1) <= dt.date.fromisoformat(head["date"]) <= dt.datetime.now(tz=dt.UTC).date()
 
 
+@pytest.mark.parametrize("entry", [one for one in tool.RESULTS if not one.is_training], ids=lambda entry: entry.name)
+def test_a_file_names_the_versions_that_made_it(entry):
+    for head in tool.recorded(json.loads((ROOT / entry.file).read_text(encoding="utf-8"))):
+        assert {"qlearn", "torch", "python"} <= set(head["versions"])
+
+
+def test_versions_of_a_command_come_beside_those_of_the_tool():
+    document = tool._with_head({"versions": {"scipy": "1.0", "torch": "own"}, "rows": []}, "qlearn x --json", {})
+    assert document["versions"].keys() == {"qlearn", "torch", "numpy", "python", "scipy"}
+    assert document["versions"]["torch"] == "own"
+
+
 @pytest.mark.parametrize("entry", tool.RESULTS, ids=lambda entry: entry.name)
 def test_a_command_is_one_that_exists(entry):
     for command in entry.commands:
